@@ -1,0 +1,223 @@
+"""The hash chain: how a record's bytes, digest and hash are made, and how they are checked.
+
+    payload         compact JSON with sorted keys, UTF-8: exactly the bytes that are stored
+    payload_digest  sha256(payload)
+    hash            sha256(prev_hash ⏎ seq ⏎ stream ⏎ place ⏎ kind ⏎ at_ms ⏎ payload_digest)
+
+One chain runs over all streams of a ledger, from a `prev_hash` of 64 zeros. It covers the payload by its digest only,
+so a payload can be removed later (stored as NULL) and the chain still verifies. Stream and kind hold no control
+characters, so no two records share a preimage. What a chain cannot show is that its end was cut off, or
+that the whole file was replaced: keep the trailer of an export elsewhere for that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from ..errors import LedgerCorrupt, LedgerError
+from ..ports import Record
+
+__all__ = [
+    "GENESIS",
+    "PAYLOAD_BYTES_MAX",
+    "ChainCheck",
+    "Row",
+    "chain_hash",
+    "check_name",
+    "encode_payload",
+    "export_lines",
+    "to_record",
+    "verify_export",
+]
+
+GENESIS = "0" * 64
+PAYLOAD_BYTES_MAX = 16 * 1024 * 1024
+NAME_LENGTH_MAX = 200
+DEPTH_MAX = 200
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}")
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+class Row(NamedTuple):
+    """One record as stored. `payload` is None where it was removed; its digest stays."""
+
+    seq: int
+    stream: str
+    place: int
+    kind: str
+    payload: bytes | None
+    payload_digest: str
+    at_ms: int
+    prev_hash: str
+    hash: str
+
+
+def chain_hash(prev_hash: str, *fields: str | int) -> str:
+    """The hash of one record, as lowercase hexadecimal.
+
+    Args:
+        fields: seq, stream, place, kind, at_ms, payload_digest.
+    """
+    return sha256("\n".join((prev_hash, *map(str, fields))).encode()).hexdigest()
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a stream or kind that is empty, longer than 200 characters, or holds control characters (LedgerError)."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise LedgerError(
+            f"the {what} {str(name)[:60]!r} is not usable: 1 to {NAME_LENGTH_MAX} characters, no control characters"
+        )
+
+
+def encode_payload(kind: str, payload: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """The bytes to store, and the payload as it will be read back (a copy; tuples are lists there).
+
+    Raises:
+        LedgerError: the payload is not a JSON object, or too large; the message names the kind and the JSON path.
+    """
+    try:
+        text = _ENCODER.encode(payload)
+        data = text.encode()
+        back: dict[str, Any] = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        where = _not_json(payload, "$", 0) or f"$: {error}"
+        raise LedgerError(f"the payload of a {kind!r} event is not JSON: {where}") from error
+    if back != payload:
+        where = _not_json(payload, "$", 0)
+        if where:
+            raise LedgerError(f"the payload of a {kind!r} event is not JSON: {where}")
+    if len(data) > PAYLOAD_BYTES_MAX:
+        raise LedgerError(
+            f"the payload of a {kind!r} event is {len(data)} bytes, above the limit of {PAYLOAD_BYTES_MAX}; "
+            "store large data as a file and record its digest"
+        )
+    return data, back
+
+
+def _not_json(value: Any, path: str, depth: int) -> str:
+    """What is not JSON in `value`, as "path: reason", or the empty string."""
+    if depth > DEPTH_MAX:
+        return f"{path}: nested deeper than {DEPTH_MAX} levels"
+    if isinstance(value, dict):
+        bad = [key for key in value if not isinstance(key, str) or not _is_text(key)]
+        if bad:
+            return f"{path}: the key {bad[0]!r} is not a string of Unicode text"
+        found = (_not_json(item, f"{path}.{key}", depth + 1) for key, item in value.items())
+    elif depth == 0:
+        return f"{path}: {type(value).__name__} is not a dict"
+    elif isinstance(value, list | tuple):
+        found = (_not_json(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value))
+    else:
+        return _not_json_scalar(value, path)
+    return next(filter(None, found), "")
+
+
+def _not_json_scalar(value: Any, path: str) -> str:
+    if isinstance(value, str):
+        return "" if _is_text(value) else f"{path}: holds a lone surrogate, which is not Unicode text"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{path}: {value} is not a JSON number"
+    if value is None or isinstance(value, bool | int | float):
+        return ""
+    return f"{path}: {type(value).__name__} is not a JSON value"
+
+
+def _is_text(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def to_record(row: Row) -> Record:
+    """The record of a stored row.
+
+    Raises:
+        LedgerError: its payload was removed. LedgerCorrupt: its payload is not JSON.
+    """
+    if row.payload is None:
+        raise LedgerError(
+            f"record {row.seq} ({row.kind}, place {row.place} of {row.stream}) was pruned: only its digest "
+            f"{row.payload_digest} is left; export shows what remains"
+        )
+    try:
+        payload = json.loads(row.payload)
+    except ValueError as error:
+        raise LedgerCorrupt(f"record {row.seq}: its payload is not JSON ({error}); restore it from a backup") from error
+    return Record(row.seq, row.stream, row.place, row.kind, payload, row.at_ms, row.prev_hash, row.hash)
+
+
+class ChainCheck:
+    """Checks rows in the order of their seq.
+
+    Attributes:
+        count: rows checked so far; head: the hash of the last one.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.head = 0, GENESIS
+        self._places: dict[str, int] = {}
+
+    def add(self, row: Row) -> None:
+        """Check the next row; LedgerCorrupt names its seq and what does not fit."""
+        place = self._places.get(row.stream, 0) + 1
+        expected = chain_hash(self.head, row.seq, row.stream, row.place, row.kind, row.at_ms, row.payload_digest)
+        if row.seq != self.count + 1:
+            self._corrupt(row, f"record {self.count + 1} is missing before it")
+        if row.prev_hash != self.head:
+            self._corrupt(row, f"its prev_hash is {row.prev_hash}, but the record before it has {self.head}")
+        if row.payload is not None and sha256(row.payload).hexdigest() != row.payload_digest:
+            self._corrupt(row, "its payload does not match its payload_digest")
+        if row.hash != expected:
+            self._corrupt(row, f"its hash is {row.hash}, but its content has {expected}")
+        if row.place != place:
+            self._corrupt(row, f"it is place {row.place} of {row.stream}, but the next place is {place}")
+        self._places[row.stream] = row.place
+        self.count, self.head = row.seq, row.hash
+
+    def _corrupt(self, row: Row, what: str) -> None:
+        raise LedgerCorrupt(f"record {row.seq} does not verify: {what}; restore the ledger from a backup or an export")
+
+
+def export_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """JSON lines without line ends: one object a record, all columns, then the trailer `{"count": n, "head": hash}`.
+
+    Rows are checked on the way, so that no export states a head that its lines do not have (LedgerCorrupt).
+    """
+    check = ChainCheck()
+    for row in rows:
+        check.add(row)
+        fields = {name: value for name, value in row._asdict().items() if name != "payload"}
+        payload = "null" if row.payload is None else row.payload.decode()
+        yield f'{_ENCODER.encode(fields)[:-1]},"payload":{payload}}}'
+    yield _ENCODER.encode({"count": check.count, "head": check.head})
+
+
+def verify_export(lines: Iterable[str]) -> tuple[int, str]:
+    """Check exported lines; (count, head hash), as the trailer states them.
+
+    Raises:
+        LedgerCorrupt: a line is not JSON, does not verify, or the trailer is missing or states something else.
+    """
+    check, trailer = ChainCheck(), None
+    for number, line in enumerate(lines, 1):
+        if trailer is not None:
+            raise LedgerCorrupt(f"line {number} of the export comes after its trailer")
+        try:
+            data = json.loads(line)
+            if "head" in data:
+                trailer = (data["count"], data["head"])
+                continue
+            payload = data.pop("payload")
+            row = Row(payload=None if payload is None else _ENCODER.encode(payload).encode(), **data)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise LedgerCorrupt(f"line {number} of the export is not a record ({error})") from error
+        check.add(row)
+    if trailer is None:
+        raise LedgerCorrupt(f"the export ends after record {check.count} without its trailer: it was cut off")
+    if trailer != (check.count, check.head):
+        raise LedgerCorrupt(f"the trailer states {trailer}, but the records have {(check.count, check.head)}")
+    return check.count, check.head
