@@ -88,7 +88,7 @@ def encode_payload(kind: str, payload: Mapping[str, Any]) -> tuple[bytes, dict[s
     except (TypeError, ValueError, RecursionError) as error:
         where = _not_json(payload, "$", 0) or f"$: {error}"
         raise LedgerError(f"the payload of a {kind!r} event is not JSON: {where}") from error
-    if back != payload:
+    if back != payload or not isinstance(back, dict):
         where = _not_json(payload, "$", 0)
         if where:
             raise LedgerError(f"the payload of a {kind!r} event is not JSON: {where}")
