@@ -1,0 +1,147 @@
+"""What a debate is opened with, frozen: the fingerprint that a resume must match.
+
+Everything that could change the outcome is here: task, panel, prompts, protocol, rule, rounds, stopping, topology, seed.
+`limits` is the one part that a resume may change, and only upwards. The prompts enter as one digest a file, so that a
+refused resume can name the file that changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..errors import ConfigError
+from .budget import Limits
+from .messages import Frozen, Seat, Task
+from .quorum import quorum
+from .rules import Rule, parse_rule
+from .stopping import DEFAULT_STOP, StopCondition, parse_stop
+from .topology import parse_topology
+
+__all__ = ["FALLBACKS", "Config", "changes"]
+
+FALLBACKS = ("mediator", "judge", "human")
+Fallback = Literal["mediator", "judge", "human"]
+
+
+class Config(Frozen):
+    """One debate's frozen set-up.
+
+    Attributes:
+        parts: for a review, the file paths of each part that a seat reads in one call; empty: one part, everything.
+        languages: the languages an agent can read; an agent that is absent reads any.
+        max_age_s: how long the proposal stays valid after the debate opened, in seconds.
+        faulty: weight of faulty seats the quorum must survive (F in ⌊(W+F)/2⌋+1).
+        warm_first: in each round one seat starts and the others wait for its first token.
+        reader_order: "shared" (every reader gets the same transcript: cacheable) or "own" (the reader's own turn last).
+    """
+
+    debate_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")
+    task: Task
+    protocol: Literal["answer", "proposal", "review"] = "answer"
+    crew: str = "generic"
+    seats: tuple[Seat, ...] = Field(min_length=1, max_length=64)
+    rule: str = "majority"
+    tie: Literal["none", "judge", "earliest"] = "none"
+    faulty: int = Field(default=0, ge=0)
+    rounds: int = Field(default=3, ge=1, le=50)
+    stop: str = DEFAULT_STOP
+    topology: str = "all"
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    fallback: tuple[Fallback, ...] = ()
+    prompts: dict[str, str] = Field(default_factory=dict)
+    parts: tuple[tuple[str, ...], ...] = ()
+    languages: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    max_age_s: int = Field(default=86_400, ge=1)
+    warm_first: bool = False
+    reader_order: Literal["shared", "own"] = "shared"
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Config:
+        ids = [seat.agent for seat in self.seats]
+        twice = sorted({agent for agent in ids if ids.count(agent) > 1})
+        if twice:
+            raise ValueError(f"agents share an id: {', '.join(twice)}; every agent needs its own")
+        if not self.voters:
+            raise ValueError("no seat holds a ballot: the panel has only judges and mediators; add a debater")
+        for role in ("judge", "mediator"):
+            held = [seat.agent for seat in self.seats if seat.role == role]
+            if len(held) > 1:
+                raise ValueError(f"{len(held)} agents have the role {role} ({', '.join(held)}); at most 1 may")
+            if role in self.fallback and not held:
+                raise ValueError(f'fallback "{role}" needs an agent with the role {role}; the panel has none')
+        if (self.tie == "judge" or self.rule_.needs_judge) and not self.seat_of("judge"):
+            raise ValueError('the rule or tie policy asks a judge; add an agent with role = "judge"')
+        parse_stop(self.stop)
+        parse_topology(self.topology)
+        quorum(self.electorate_weight, self.faulty)
+        return self
+
+    @property
+    def rule_(self) -> Rule:
+        return parse_rule(self.rule)
+
+    @property
+    def stop_(self) -> StopCondition:
+        return parse_stop(self.stop)
+
+    @property
+    def voters(self) -> tuple[Seat, ...]:
+        """Seats that hold a ballot, by id: the panel's order never matters."""
+        return tuple(sorted((seat for seat in self.seats if seat.votes), key=lambda seat: seat.agent))
+
+    @property
+    def electorate(self) -> dict[str, int]:
+        return {seat.agent: seat.weight for seat in self.voters}
+
+    @property
+    def electorate_weight(self) -> int:
+        return sum(seat.weight for seat in self.seats if seat.votes)
+
+    @property
+    def quorum(self) -> int:
+        """Valid weight below which nothing is decided, frozen for the debate."""
+        return quorum(self.electorate_weight, self.faulty)
+
+    def seat(self, agent: str) -> Seat:
+        for seat in self.seats:
+            if seat.agent == agent:
+                return seat
+        raise ConfigError(f"no agent {agent!r} in this debate; it has {', '.join(s.agent for s in self.seats)}")
+
+    def seat_of(self, role: str) -> Seat | None:
+        """The seat that holds `role`, or None."""
+        return next((seat for seat in self.seats if seat.role == role), None)
+
+    def identity(self) -> dict[str, Any]:
+        """What a resume must match: everything but the limits. Panel order does not count."""
+        data = self.model_dump(mode="json", exclude={"limits", "seats", "warm_first"})
+        data["seats"] = {seat.agent: seat.model_dump(mode="json", exclude={"agent"}) for seat in self.seats}
+        return data
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities, each as `path: old → new` (values shortened), sorted by path."""
+    return sorted(_diff("", old, new))
+
+
+def _diff(path: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            where = f"{path}.{key}" if path else str(key)
+            if key not in old:
+                yield f"{where}: added ({_short(new[key])})"
+            elif key not in new:
+                yield f"{where}: removed ({_short(old[key])})"
+            else:
+                yield from _diff(where, old[key], new[key])
+    elif old != new:
+        yield f"{path}: {_short(old)} → {_short(new)}"
+
+
+def _short(value: Any, limit: int = 40) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

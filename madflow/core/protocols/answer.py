@@ -1,0 +1,154 @@
+"""`answer`: the panel answers a question, and debates only while its rule is not met.
+
+Round 1 is independent. Where the question has no fixed options, the distinct round-1 positions (normalised and
+deduplicated) freeze into options o1, o2, … ordered by their text. Every later turn carries its ballot: the seat names
+an option id. Each round is therefore a poll of the whole panel and costs exactly one call a seat. The last round that
+was polled whole is the vote; a round cut half-way is not counted unless it was the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ballots import BallotBox
+from ..canonical import digest
+from ..state import Answer, Ask, Closed, Stage, State
+from ..stopping import DebateView, RoundRecord, Stop
+from .base import cast_choice, final_outcome, normalise, option_index, poll_box, poll_outcome, seats_ask
+
+__all__ = ["AnswerProtocol"]
+
+_POLLS = ("position", "discuss")
+
+
+class AnswerProtocol:
+    """See the module's docstring."""
+
+    def first(self, state: State) -> Stage:
+        return Stage(1, "position", 1, seats_ask(state, "position"), options=state.config.task.options)
+
+    def next(self, state: State) -> Stage | Stop:
+        if state.closed[-1].stage.kind == "mediate" and state.stop is not None:
+            return state.stop  # a mediator's words are kept; they are no ballot
+        view = self.view(state)
+        stop = state.config.stop_(view)
+        if stop is not None:
+            return stop
+        options = self.options(state)
+        if not options:
+            return Stop("deadlock", {"positions": 0, "round": len(view.rounds)})
+        if len(view.rounds) >= state.config.rounds:
+            return Stop("max_rounds", {"rounds": len(view.rounds), "max_rounds": state.config.rounds})
+        return Stage(len(state.closed) + 1, "discuss", len(view.rounds) + 1, seats_ask(state, "discuss"), options)
+
+    def landing(self, state: State) -> Stage | None:  # noqa: ARG002
+        return None  # every turn carried its ballot
+
+    def landing_asks(self, state: State) -> tuple[Ask, ...]:  # noqa: ARG002
+        return ()
+
+    def polls(self, state: State) -> list[Closed]:
+        """The rounds that count as polls, oldest first."""
+        rounds = [closed for closed in state.closed if closed.stage.kind in _POLLS]
+        whole = [closed for closed in rounds if not closed.cut]
+        return whole or rounds[:1]
+
+    def options(self, state: State) -> tuple[tuple[str, str], ...]:
+        """The frozen options: the question's own, else round 1's distinct positions."""
+        if state.config.task.options:
+            return state.config.task.options
+        first = next((closed for closed in state.closed if closed.stage.kind == "position"), None)
+        if first is None:
+            return ()
+        texts: dict[str, str] = {}
+        for reply in first.valid().values():
+            said = str(reply.get("answer", "")).strip()
+            key = normalise(said)
+            if key and key != "abstain":
+                texts[key] = min(said, texts.get(key, said))
+        return tuple((f"o{i}", texts[key]) for i, key in enumerate(sorted(texts), start=1))
+
+    def poll(self, state: State, closed: Closed) -> BallotBox:
+        """One round's ballots. A free round-1 position is a ballot for the option it became."""
+        options = self.options(state)
+        stage = Stage(closed.stage.number, closed.stage.kind, closed.stage.round, (), options)
+        box = poll_box(Closed(stage, {}), state.config.electorate, {})
+        index = option_index(options)
+        for ask, answer in closed.answers.items():
+            box = cast_choice(box, ask.agent, answer, index, _choices(answer))
+        return box
+
+    def live(self, state: State, so_far: Closed) -> BallotBox:
+        return self.poll(state, so_far)
+
+    def box(self, state: State) -> BallotBox:
+        polls = self.polls(state)
+        if not polls:
+            options = tuple(oid for oid, _ in self.options(state))
+            return BallotBox.open(digest([]), options, state.config.electorate, {}).close("not_asked")
+        return self.poll(state, polls[-1]).close("not_asked")
+
+    def view(self, state: State) -> DebateView:
+        """What the stop conditions look at."""
+        seen: set[str] = set()
+        rounds = []
+        for closed in self.polls(state):
+            box = self.poll(state, closed)
+            outcome = poll_outcome(state, box)
+            claims = {normalise(c) for reply in closed.valid().values() for c in reply.get("claims") or ()}
+            positions = {a: entry.choices[0] if entry.choices else "" for a, entry in box.entries.items()}
+            rounds.append(
+                RoundRecord(
+                    round=closed.stage.round,
+                    met=outcome.result == "approved",
+                    winner=outcome.winner,
+                    positions=positions,
+                    new_claims=len(claims - seen),
+                    answered=sum(1 for answer in closed.answers.values() if answer.status != "missing"),
+                )
+            )
+            seen |= claims
+        last = self.polls(state)[-1:] or []
+        live = sum(
+            state.config.electorate[ask.agent]
+            for closed in last
+            for ask, answer in closed.answers.items()
+            if answer.status != "missing"
+        )
+        return DebateView(tuple(rounds), state.config.rounds, quorum=state.config.quorum, live_weight=live)
+
+    def subject(self, state: State) -> dict[str, Any]:
+        options = self.options(state)
+        outcome, _ = final_outcome(state, self.box(state))
+        choice = outcome.winner if outcome.result == "approved" else None
+        content: dict[str, Any] = {
+            "question": state.config.task.question,
+            "options": [{"id": oid, "text": text} for oid, text in options],
+            "options_digest": digest([list(option) for option in options]),
+            "answer": choice,
+            "answer_text": dict(options).get(choice) if choice else None,
+            "positions": self.positions(state),
+        }
+        return {"content": content, "proposer": self.proposer(state, choice), "version": 1}
+
+    def positions(self, state: State) -> list[dict[str, Any]]:
+        """Each poll as {round, counts by option id}: how opinion moved."""
+        rows = []
+        for closed in self.polls(state):
+            tally = self.poll(state, closed).close("not_asked").tally()
+            rows.append({"round": closed.stage.round, "counts": {k: v for k, v in sorted(tally.first.items()) if v}})
+        return rows
+
+    def proposer(self, state: State, choice: str | None) -> str:
+        """The first seat, by id, that held the winning option in round 1; "panel" where none did."""
+        polls = self.polls(state)
+        if choice is None or not polls:
+            return "panel"
+        entries = self.poll(state, polls[0]).entries
+        return next((agent for agent in sorted(entries) if entries[agent].choices[:1] == (choice,)), "panel")
+
+
+def _choices(answer: Answer) -> tuple[str, ...]:
+    reply = answer.reply or {}
+    ranking = tuple(str(item) for item in reply.get("ranking") or ())
+    return ranking or (str(reply.get("answer", "")),)

@@ -1,0 +1,148 @@
+"""What every protocol gives the debate: its first stage, what follows a closed one, and its ballots.
+
+A protocol is a set of pure functions over `State`. It never decides how a debate ends: it says which stage comes next,
+or that a stop condition fired; `core.debate` applies fallbacks and counts.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from ..ballots import BallotBox
+from ..canonical import digest
+from ..rules import Outcome, decide
+from ..state import Answer, Ask, Closed, Stage, State
+from ..stopping import Stop
+
+__all__ = ["MOTION", "DebateProtocol", "cast_choice", "final_outcome", "normalise", "poll_outcome", "seats_ask"]
+
+MOTION = (("approve", "approve"), ("reject", "reject"))
+
+
+class DebateProtocol(Protocol):
+    """The pure shape of one kind of debate."""
+
+    def first(self, state: State) -> Stage:
+        """The opening stage."""
+        ...
+
+    def next(self, state: State) -> Stage | Stop:
+        """What follows the stage that just closed (`state.closed[-1]`)."""
+        ...
+
+    def landing(self, state: State) -> Stage | None:
+        """The final vote that a debate cut by its budget still takes, or None when its ballots are already in."""
+        ...
+
+    def landing_asks(self, state: State) -> tuple[Ask, ...]:
+        """The asks of that final vote, as they would be after the stage that is about to start."""
+        ...
+
+    def live(self, state: State, so_far: Closed) -> BallotBox:
+        """The ballots of a stage that is still open."""
+        ...
+
+    def options(self, state: State) -> tuple[tuple[str, str], ...]:
+        """What can be chosen, as (id, text)."""
+        ...
+
+    def box(self, state: State) -> BallotBox:
+        """The ballots that count, by the digest of what was voted on."""
+        ...
+
+    def subject(self, state: State) -> dict[str, Any]:
+        """content, plan, risks, evidence, stop_conditions, proposer, and the proposal's version number."""
+        ...
+
+
+_EDGE = re.compile(r"^[\s\"'`*_(\[{]+|[\s\"'`*_.,;:!?)\]}]+$")
+_SPACE = re.compile(r"\s+")
+
+
+def normalise(text: str) -> str:
+    """The form in which two free answers count as the same: NFKC, case-folded, one space, no edge punctuation."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return _SPACE.sub(" ", _EDGE.sub("", folded)).strip()
+
+
+def seats_ask(state: State, kind: str) -> tuple[Ask, ...]:
+    """One ask of `kind` for every seat that holds a ballot."""
+    return tuple(Ask(seat.agent, kind) for seat in state.config.voters)
+
+
+def cast_choice(
+    box: BallotBox, agent: str, answer: Answer, options: Mapping[str, str], choices: tuple[str, ...]
+) -> BallotBox:
+    """Put one seat's answer into the box: a choice names an option by id, or by its normalised text."""
+    if answer.status == "missing":
+        return box.miss(agent, answer.cause)
+    if answer.status == "invalid":
+        return box.spoil(agent, answer.cause)
+    reply = answer.reply or {}
+    notes = str(reply.get("notes") or reply.get("reasoning") or "")[:2000]
+    if choices == ("abstain",):
+        return box.abstain(agent, notes)
+    named = tuple(options.get(normalise(choice), choice) for choice in choices)
+    return box.cast(agent, named, subject=box.subject, notes=notes, confidence=reply.get("confidence"))[0]
+
+
+def option_index(options: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Normalised id or text → option id. An id wins over another option's text."""
+    by_text = {normalise(text): oid for oid, text in options}
+    return {**by_text, **{normalise(oid): oid for oid, _ in options}}
+
+
+def judged_choice(state: State) -> str | None:
+    """The judge's choice among the offered options, or None."""
+    closed = state.last("judge")
+    if closed is None:
+        return None
+    replies = closed.valid()
+    choice = next((str(reply.get("choice", "")) for reply in replies.values()), "")
+    return option_index(closed.stage.options).get(normalise(choice))
+
+
+def poll_outcome(state: State, box: BallotBox) -> Outcome:
+    """The rule over one poll, before any judge or human has spoken."""
+    config = state.config
+    return decide(config.rule_, box, quorum=config.quorum, tie=config.tie)
+
+
+def final_outcome(state: State, box: BallotBox) -> tuple[Outcome, str]:
+    """The rule over the final ballots, then the judge or the human where they decided. Returns (outcome, decided_by).
+
+    Neither can overrule a panel that decided, nor approve where the quorum failed.
+    """
+    config = state.config
+    outcome = poll_outcome(state, box)
+    if outcome.result != "no_decision":
+        return outcome, "ballots"
+    motion = box.is_motion
+    if state.human is not None:
+        return _settled(outcome, str(state.human["choice"]), motion), f"human:{state.human['by']}"
+    choice = judged_choice(state)
+    judge = config.seat_of("judge")
+    if choice is None or judge is None:
+        return outcome, "ballots"
+    if outcome.needs_judge:
+        outcome = decide(config.rule_, box, quorum=config.quorum, tie=config.tie, judged=choice)
+        return outcome, f"judge:{judge.agent}"
+    return _settled(outcome, choice, motion), f"judge:{judge.agent}"
+
+
+def _settled(outcome: Outcome, choice: str, motion: bool) -> Outcome:
+    if choice == "none":
+        return outcome
+    if motion:
+        return replace(outcome, result="approved" if choice == "approve" else "rejected", winner=choice)
+    return replace(outcome, result="approved", winner=choice)
+
+
+def poll_box(closed: Closed, config_electorate: Mapping[str, int], recused: Mapping[str, str]) -> BallotBox:
+    """An empty box over a closed stage's options, its subject the digest of those options and of what is voted on."""
+    subject = str(closed.stage.subject.get("digest") or digest([list(option) for option in closed.stage.options]))
+    return BallotBox.open(subject, tuple(oid for oid, _ in closed.stage.options), dict(config_electorate), dict(recused))

@@ -1,0 +1,285 @@
+"""`proposal`: drafts become one frozen plan, and the panel votes on exactly that plan, by its digest.
+
+    draft ──▶ select ──▶ ballot ──▶ approved
+      (several drafts)     │  ▲
+                           ▼  │  objections
+                         revise ── the same plan again ──▶ deadlock
+
+Proposers draft while critics and auditors name their concerns, independently. Several distinct drafts are narrowed to
+one by ballots in which nobody may choose their own. The plan is frozen with its digest, voted on (approve, reject,
+abstain), and on refusal revised by its author with the objections, at most `rounds` times. Each version has an id of its
+own; a ballot belongs to one version and is never carried over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..ballots import BallotBox
+from ..canonical import digest
+from ..proposal import RISK_KINDS, STOP_CONDITION_KINDS
+from ..rules import decide, parse_rule
+from ..state import Answer, Ask, Closed, Stage, State
+from ..stopping import DebateView, RoundRecord, Stop
+from .base import MOTION, cast_choice, normalise, option_index, poll_outcome, seats_ask
+from .subject import subject_body
+
+__all__ = ["MotionProtocol", "Version"]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One frozen plan: its place in the debate (1-based), its author, the draft, and what code checked about it."""
+
+    number: int
+    author: str
+    draft: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    selected_by: str = "only_draft"
+
+
+class MotionProtocol:
+    """See the module's docstring."""
+
+    def first(self, state: State) -> Stage:
+        voters = state.config.voters
+        proposers = {seat.agent for seat in voters if seat.role == "proposer"} or {
+            seat.agent for seat in voters if seat.role == "debater"
+        }
+        if not proposers:
+            proposers = {seat.agent for seat in voters}
+        asks = tuple(Ask(seat.agent, "draft" if seat.agent in proposers else "concern") for seat in voters)
+        return Stage(1, "draft", 1, asks)
+
+    def next(self, state: State) -> Stage | Stop:
+        closed = state.closed[-1]
+        if closed.stage.kind == "draft":
+            drafts = self.drafts(state)
+            if not drafts:
+                return Stop("quorum_lost", {"drafts": 0, "asked": len(closed.stage.asks)})
+            return self.select_stage(state, drafts) if len(drafts) > 1 else self.ballot_stage(state)
+        if closed.stage.kind == "select":
+            return self.ballot_stage(state)
+        if closed.stage.kind == "ballot":
+            return self.after_ballot(state)
+        if closed.stage.kind == "revise":
+            return self.after_revision(state, closed)
+        versions = self.versions(state)  # a mediation closed: a modified proposal gets one vote, anything else none
+        if versions and versions[-1].author == closed.stage.asks[0].agent:
+            return self.ballot_stage(state)
+        return Stop("max_rounds", {"rounds": self.round(state), "max_rounds": state.config.rounds})
+
+    def after_ballot(self, state: State) -> Stage | Stop:
+        stop = state.config.stop_(self.view(state))
+        if stop is not None:
+            return stop
+        done, author = self.round(state), self.versions(state)[-1].author
+        if done >= state.config.rounds or state.last("mediate") is not None:
+            return Stop("max_rounds", {"rounds": done, "max_rounds": state.config.rounds})
+        subject = {**self.ballot_subject(state), "objections": self.objections(state)}
+        return Stage(len(state.closed) + 1, "revise", done + 1, (Ask(author, "revise"),), subject=subject)
+
+    def after_revision(self, state: State, closed: Closed) -> Stage | Stop:
+        versions = self.versions(state)
+        if not closed.valid():
+            cause = next(iter(closed.answers.values())).cause
+            return Stop("deadlock", {"revision": cause or "invalid", "versions": len(versions)})
+        seen = [_draft_key(v.draft) for v in versions]
+        if seen[-1] in seen[:-1]:
+            return Stop("deadlock", {"revision": "unchanged", "versions": len(versions)})
+        return self.ballot_stage(state)
+
+    def landing(self, state: State) -> Stage | None:
+        if not self.versions(state) or self.voted(state):
+            return None
+        return self.ballot_stage(state)
+
+    def landing_asks(self, state: State) -> tuple[Ask, ...]:
+        if state.stage is None or state.stage.kind == "ballot":
+            return ()
+        return seats_ask(state, "ballot")
+
+    def drafts(self, state: State) -> list[tuple[str, str, Answer]]:
+        """Distinct valid drafts as (option id, author, answer), ordered by their digest: never by who was faster."""
+        closed = next((c for c in state.closed if c.stage.kind == "draft"), None)
+        if closed is None:
+            return []
+        found: dict[str, tuple[str, Answer]] = {}
+        for ask in sorted(closed.answers, key=lambda ask: ask.agent):
+            answer = closed.answers[ask]
+            if ask.kind == "draft" and answer.status == "valid":
+                found.setdefault(_draft_key(answer.reply or {}), (ask.agent, answer))
+        return [(f"d{i}", *found[key]) for i, key in enumerate(sorted(found), start=1)]
+
+    def select_stage(self, state: State, drafts: list[tuple[str, str, Answer]]) -> Stage:
+        options = tuple((oid, str((answer.reply or {}).get("summary", ""))) for oid, _, answer in drafts)
+        shown = [{"id": oid, **_plain(answer.reply or {})} for oid, _, answer in drafts]
+        subject = {"digest": digest([_draft_key(answer.reply or {}) for _, _, answer in drafts]), "drafts": shown}
+        return Stage(len(state.closed) + 1, "select", 1, seats_ask(state, "select"), options, subject)
+
+    def selected(self, state: State, drafts: list[tuple[str, str, Answer]]) -> tuple[int, str]:
+        """Which draft goes to the vote, and by what: "only_draft", "ballots", or "order" where no ballot was valid."""
+        closed = state.last("select")
+        if len(drafts) == 1 or closed is None:
+            return 0, "only_draft" if len(drafts) == 1 else "order"
+        options = closed.stage.options
+        own = {author: oid for oid, author, _ in drafts}
+        box = BallotBox.open(
+            str(closed.stage.subject["digest"]), tuple(o for o, _ in options), state.config.electorate, {}
+        )
+        index = option_index(options)
+        for ask, answer in closed.answers.items():
+            choices = tuple(str(c) for c in (answer.reply or {}).get("choices") or ())
+            if answer.status == "valid" and choices and index.get(normalise(choices[0])) == own.get(ask.agent, ""):
+                box = box.spoil(ask.agent, "self_vote")
+            else:
+                box = cast_choice(box, ask.agent, answer, index, choices[:1])
+        outcome = decide(parse_rule("plurality"), box.close("not_asked"), quorum=1, tie="earliest")
+        if outcome.winner is None:
+            return 0, "order"
+        return next(i for i, (oid, _, _) in enumerate(drafts) if oid == outcome.winner), "ballots"
+
+    def versions(self, state: State) -> list[Version]:
+        """Every frozen plan so far, oldest first."""
+        drafts = self.drafts(state)
+        ready = state.last("select") is not None or len(drafts) == 1 or state.cut is not None
+        if not drafts or not ready:
+            return []
+        which, by = self.selected(state, drafts)
+        _, author, answer = drafts[which]
+        found = [Version(1, author, answer.reply or {}, answer.facts, by)]
+        for closed in state.closed:
+            for ask, answer in closed.answers.items():
+                if answer.status != "valid" or answer.reply is None:
+                    continue
+                if closed.stage.kind == "revise":
+                    found.append(Version(len(found) + 1, ask.agent, answer.reply, answer.facts, "revision"))
+                elif closed.stage.kind == "mediate" and answer.reply.get("draft"):
+                    draft = answer.reply["draft"]
+                    found.append(Version(len(found) + 1, ask.agent, draft, answer.facts, "mediation"))
+        return found
+
+    def voted(self, state: State) -> bool:
+        """Whether the latest version has had its vote."""
+        kinds = [c.stage.kind for c in state.closed]
+        last_text = max((i for i, kind in enumerate(kinds) if kind in ("draft", "select", "revise")), default=-1)
+        mediated = state.last("mediate")
+        if mediated is not None and any(reply.get("draft") for reply in mediated.valid().values()):
+            last_text = max(last_text, max(i for i, kind in enumerate(kinds) if kind == "mediate"))
+        return "ballot" in kinds[last_text + 1 :]
+
+    def round(self, state: State) -> int:
+        return max((c.stage.round for c in state.closed if c.stage.kind == "ballot"), default=0)
+
+    def ballot_stage(self, state: State) -> Stage:
+        number, subject = len(state.closed) + 1, self.ballot_subject(state)
+        round_ = self.round(state) + 1
+        return Stage(number, "ballot", round_, seats_ask(state, "ballot"), MOTION, subject)
+
+    def ballot_subject(self, state: State) -> dict[str, Any]:
+        body = subject_body(state, self.subject(state))
+        keys = ("proposal_id", "content", "plan", "risks", "evidence", "stop_conditions")
+        return {"digest": body["subject_digest"], **{key: body[key] for key in keys}}
+
+    def objections(self, state: State) -> list[str]:
+        """What the seats that did not approve said against the latest version, sorted."""
+        closed = state.last("ballot")
+        found: set[str] = set()
+        for reply in closed.valid().values() if closed else ():
+            if reply.get("decision") != "approve":
+                found |= {str(text)[:500] for text in reply.get("objections") or (reply.get("notes"),) if text}
+        return sorted(found)
+
+    def ballots(self, state: State, closed: Closed) -> BallotBox:
+        names = tuple(oid for oid, _ in MOTION)
+        box = BallotBox.open(str(closed.stage.subject["digest"]), names, state.config.electorate, {})
+        for ask, answer in closed.answers.items():
+            box = cast_choice(
+                box, ask.agent, answer, {n: n for n in names}, (str((answer.reply or {}).get("decision", "")),)
+            )
+        return box
+
+    def live(self, state: State, so_far: Closed) -> BallotBox:
+        return self.ballots(state, so_far)
+
+    def options(self, state: State) -> tuple[tuple[str, str], ...]:  # noqa: ARG002
+        return MOTION
+
+    def box(self, state: State) -> BallotBox:
+        closed = state.last("ballot")
+        if closed is None or not self.voted(state):
+            versions = self.versions(state)
+            subject = digest(_plain(versions[-1].draft)) if versions else digest([])
+            empty = BallotBox.open(subject, tuple(oid for oid, _ in MOTION), state.config.electorate, {})
+            return empty.close(state.cut.reason if state.cut else "not_asked")
+        return self.ballots(state, closed).close("not_asked")
+
+    def view(self, state: State) -> DebateView:
+        """What the stop conditions look at: one record a ballot."""
+        seen: set[str] = set()
+        rounds = []
+        live = 0
+        for closed in (c for c in state.closed if c.stage.kind == "ballot"):
+            box = self.ballots(state, closed)
+            outcome = poll_outcome(state, box)
+            claims = {normalise(o) for reply in closed.valid().values() for o in reply.get("objections") or ()}
+            answered = [ask.agent for ask, answer in closed.answers.items() if answer.status != "missing"]
+            rounds.append(
+                RoundRecord(
+                    round=closed.stage.round,
+                    met=outcome.result == "approved",
+                    winner=outcome.winner,
+                    positions={a: entry.choices[0] if entry.choices else "" for a, entry in box.entries.items()},
+                    new_claims=len(claims - seen),
+                    answered=len(answered),
+                )
+            )
+            seen |= claims
+            live = sum(state.config.electorate[agent] for agent in answered)
+        return DebateView(tuple(rounds), state.config.rounds, quorum=state.config.quorum, live_weight=live)
+
+    def subject(self, state: State) -> dict[str, Any]:
+        versions = self.versions(state)
+        if not versions:
+            return {"content": {"question": state.config.task.question, "summary": None}, "proposer": "panel", "version": 1}
+        latest = versions[-1]
+        draft = latest.draft
+        content: dict[str, Any] = {
+            "question": state.config.task.question,
+            "summary": draft.get("summary", ""),
+            "author": latest.author,
+            "selected_by": latest.selected_by,
+            **({"details": draft["content"]} if draft.get("content") else {}),
+        }
+        if len(versions) > 1:
+            content["supersedes"] = f"{state.config.debate_id}-p{len(versions) - 1}"
+        checked = list(latest.facts.get("evidence") or ())
+        evidence = [
+            {"id": f"E{i}", **item, "verified": checked[i - 1] if i <= len(checked) else None}
+            for i, item in enumerate(draft.get("evidence") or (), start=1)
+        ]
+        return {
+            "content": content,
+            "proposer": latest.author,
+            "version": len(versions),
+            "plan": list(draft.get("plan") or ()),
+            "risks": [_closed(note, RISK_KINDS) for note in draft.get("risks") or ()],
+            "evidence": evidence,
+            "stop_conditions": [_closed(note, STOP_CONDITION_KINDS) for note in draft.get("stop_conditions") or ()],
+        }
+
+
+def _plain(draft: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: draft.get(key) for key in ("summary", "plan", "risks", "evidence", "stop_conditions", "content")}
+
+
+def _draft_key(draft: Mapping[str, Any]) -> str:
+    return digest(_plain(draft))
+
+
+def _closed(note: Mapping[str, Any], kinds: tuple[str, ...]) -> dict[str, str]:
+    """A note of the closed vocabulary; a word outside of it is kept in the note, under "other"."""
+    kind, text = str(note.get("kind", "other")), str(note.get("note", ""))
+    return {"kind": kind, "note": text} if kind in kinds else {"kind": "other", "note": f"{kind}: {text}".rstrip(": ")}

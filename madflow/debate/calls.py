@@ -1,0 +1,164 @@
+"""Asking one seat: reserve, call, settle, parse, repair once; and whatever happens, one recorded answer.
+
+Every attempt is reserved durably before it is made, and settled together with what its reply became, in one write. A
+failure costs this seat and nothing else. What cannot be read is an *invalid* answer after one bounded repair; what did
+not come is *missing*, with its cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+from ..core.budget import Amount
+from ..core.canonical import canonical
+from ..core.replies import parse_reply
+from ..core.state import Ask, Stage
+from ..errors import BudgetExceeded, ConfigError, ModelError, PermanentModelError, ReplyError
+from ..models.retry import with_retries
+from ..ports import Event, ModelReply, Usage
+from .session import Prepared, Session
+
+__all__ = ["ATTEMPTS_MAX", "ask_seat", "reserve"]
+
+ATTEMPTS_MAX = 4
+_TEXT_MAX = 256 * 1024
+
+
+def reserve(session: Session, prepared: Prepared) -> tuple[str, Event]:
+    """Reserve one attempt. Raises BudgetExceeded."""
+    request = prepared.request
+    about = {
+        "agent": prepared.ask.agent,
+        "purpose": prepared.ask.kind,
+        "model": request.model,
+        "prompt_chars": len(request.system) + len(request.prompt),
+        "prefix_chars": session.renderer.shared_prefix(request),
+        "prompt_sha256": sha256((request.system + "\0" + request.prompt).encode()).hexdigest(),
+    }
+    return session.stream.reserve(
+        request.call_id, prepared.amount, session.hold, utf8_bytes=prepared.utf8_bytes, about=about
+    )
+
+
+async def ask_seat(session: Session, stage: Stage, prepared: Prepared, key: str | None) -> None:
+    """One ask, from its request to its recorded answer. `key`: a first attempt that is already reserved."""
+    ask, seat_deadline = prepared.ask, session.clock.monotonic() + prepared.request.timeout_s
+    settled: list[Event] = []
+    try:
+        answer = await _answer(session, stage, prepared, key, seat_deadline, settled)
+    except BudgetExceeded as error:
+        answer = _missing(f"budget_exceeded: {error.resource}")
+    except ModelError as error:
+        answer = _missing(error.code)
+    body = {"stage": stage.number, "agent": ask.agent, "kind": ask.kind, "part": ask.part, **answer}
+    await session.stream.record(*settled, Event("answered", body))
+
+
+def _missing(cause: str) -> dict[str, Any]:
+    return {"status": "missing", "cause": cause}
+
+
+async def _answer(
+    session: Session, stage: Stage, prepared: Prepared, key: str | None, deadline: float, settled: list[Event]
+) -> dict[str, Any]:
+    reply = await _call(session, prepared, key, deadline, settled)
+    parsed = _parsed(prepared.ask.kind, reply.text)
+    if isinstance(parsed, ReplyError):
+        await session.stream.record(*settled)
+        settled.clear()
+        repair = session.renderer.repair(prepared.request, reply.text, parsed)
+        again = session.price(prepared.ask, repair)
+        try:
+            reply = await _call(session, again, None, deadline, settled)
+        except (ModelError, BudgetExceeded) as error:
+            how = error.code if isinstance(error, ModelError) else "budget_exceeded"
+            return {"status": "invalid", "cause": f"{parsed.cause}; repair: {how}"}
+        repaired = _parsed(prepared.ask.kind, reply.text)
+        if isinstance(repaired, ReplyError):
+            return {"status": "invalid", "cause": repaired.cause}
+        parsed = repaired
+    facts = dict(session.verify(session.config, prepared.ask, parsed)) if session.verify is not None else {}
+    return {"status": "valid", "reply": parsed, **({"facts": facts} if facts else {})}
+
+
+def _parsed(kind: str, text: str) -> Mapping[str, Any] | ReplyError:
+    try:
+        data: dict[str, Any] = parse_reply(kind, text).model_dump(mode="json", exclude_defaults=False)
+        canonical(data)
+    except ReplyError as error:
+        return error
+    except ConfigError as error:
+        return ReplyError("not_canonical", str(error))
+    return data
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """One call's attempts, as the retry layer drives them."""
+
+    session: Session
+    prepared: Prepared
+    first_key: str | None
+    deadline: float
+    settled: list[Event]
+
+    async def __call__(self, number: int) -> ModelReply:
+        session, request = self.session, self.prepared.request
+        key = self.first_key if number == 1 else None
+        if key is None:
+            key, event = reserve(session, self.prepared)
+            await session.stream.record(*self.settled, event)
+            self.settled.clear()
+        started = session.clock.monotonic()
+        left = self.deadline - started
+        try:
+            async with asyncio.timeout(max(left, 0)):
+                reply = await session.clients[self.prepared.ask.agent].complete(replace(request, timeout_s=left))
+        except TimeoutError as error:
+            await self._failed(key, "timeout", started)
+            raise PermanentModelError("timeout", f"no reply within {request.timeout_s:.1f} s") from error
+        except ModelError as error:
+            await self._failed(key, error.code, started)
+            raise
+        except Exception as error:  # a foreign client broke its contract: it costs this seat, and the record says so
+            await self._failed(key, f"client: {type(error).__name__}: {error}"[:500], started)
+            raise PermanentModelError("client", f"{type(error).__name__}: {error}") from error
+        about = {
+            "status": "ok",
+            "latency_ms": int((session.clock.monotonic() - started) * 1000),
+            "finish_reason": reply.finish_reason,
+            "cached_tokens": reply.usage.cached_tokens if reply.usage else 0,
+            "text": reply.text[:_TEXT_MAX],
+        }
+        self.settled.append(session.stream.settle(key, _used(reply.usage), about))
+        return reply
+
+    async def _failed(self, key: str, code: str, started: float) -> None:
+        about = {"status": "error", "code": code, "latency_ms": int((self.session.clock.monotonic() - started) * 1000)}
+        await self.session.stream.record(self.session.stream.settle(key, None, about))
+
+
+async def _call(
+    session: Session, prepared: Prepared, key: str | None, deadline: float, settled: list[Event]
+) -> ModelReply:
+    attempts = _Attempts(session, prepared, key, deadline, settled)
+    return await with_retries(
+        attempts,
+        sleep=session.clock.sleep,
+        monotonic=session.clock.monotonic,
+        deadline_s=max(0.0, deadline - session.clock.monotonic()),
+        attempts_max=ATTEMPTS_MAX,
+    )
+
+
+def _used(usage: Usage | None) -> Amount | None:
+    return None if usage is None else Amount(usage.prompt_tokens, usage.output_tokens, usage.usd_nanos, 1)
+
+
+def reply_ask(body: Mapping[str, Any]) -> Ask:
+    """The ask that an `answered` payload is about."""
+    return Ask(str(body["agent"]), str(body["kind"]), int(body.get("part", 0)))

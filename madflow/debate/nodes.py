@@ -1,0 +1,179 @@
+"""The graph's nodes: each performs the one effect that is due, and records what came of it.
+
+Nodes hold no state of their own. A node that runs again after a crash finds in the ledger what is already answered and
+asks only the rest. Whatever a seat does, no exception leaves a node because of it: LangGraph would cancel its siblings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..core.budget import Amount
+from ..core.debate import AskHuman, AskSeats, Land, due, land
+from ..core.proposal import Proposal
+from ..core.state import Stage
+from ..errors import BudgetExceeded
+from ..ports import Event
+from .calls import ask_seat, reserve
+from .session import Prepared, Session
+
+__all__ = ["ask_stage", "human_question", "land_debate", "next_step", "record_human"]
+
+STEPS = {
+    "position": "speak",
+    "discuss": "speak",
+    "draft": "speak",
+    "find": "speak",
+    "revise": "speak",
+    "select": "vote",
+    "ballot": "vote",
+    "assess": "vote",
+    "judge": "judge",
+    "mediate": "mediate",
+}
+
+
+def next_step(session: Session) -> str:
+    """The node that performs what is due: speak, vote, judge, mediate, human, land or end."""
+    effect = due(session.state)
+    if isinstance(effect, AskSeats):
+        return STEPS[effect.stage.kind]
+    if isinstance(effect, AskHuman):
+        return "human"
+    return "land" if isinstance(effect, Land) else "end"
+
+
+async def ask_stage(session: Session) -> None:
+    """Ask every outstanding seat of the current stage, in parallel, each under its own deadline."""
+    effect = due(session.state)
+    if not isinstance(effect, AskSeats):
+        return
+    if session.cancelled:
+        await session.cut("cancelled", {"stage": effect.stage.number}, land=False)
+        return
+    landing = session.state.cut is not None
+    left = session.seconds_left(landing=landing)
+    if left <= 0:
+        total = session.config.limits.seconds
+        numbers = {"seconds": total, "elapsed_ms": session.stream.elapsed_ms()}
+        may_land = not landing and session.seconds_left(landing=True) > 0
+        await session.cut("timeout", numbers, land=may_land, unstarted=True)
+        return
+    timeout_s = min(float(session.config.limits.call_seconds), left)
+    prepared = [session.prepare(effect.stage, ask, timeout_s) for ask in effect.asks]
+    hold = session.landing_hold(effect.stage, prepared)
+    exceeded = session.over_budget(prepared, hold)
+    if exceeded is not None and not landing:
+        await session.cut("budget_exceeded", budget_numbers(exceeded), land=True, unstarted=True)
+        return
+    session.hold = hold
+    keys = await _reserve_all(session, prepared)
+    await _ask_all(session, effect.stage, prepared, keys)
+    if session.cancelled and session.state.phase == "asking":
+        await session.cut("cancelled", {"stage": effect.stage.number}, land=False)
+
+
+def budget_numbers(error: BudgetExceeded) -> dict[str, Any]:
+    """The numbers of a budget stop."""
+    return {"resource": error.resource, "limit": error.limit, "actual": error.actual, "held": error.held}
+
+
+async def _reserve_all(session: Session, prepared: Sequence[Prepared]) -> list[str | None]:
+    """Reserve the first attempt of every call, in one durable write. With warm-first, only the first call's."""
+    first = prepared[:1] if session.config.warm_first else prepared
+    keys: list[str | None] = [None] * len(prepared)
+    events = []
+    for index, item in enumerate(first):
+        try:
+            keys[index], event = reserve(session, item)
+        except BudgetExceeded:
+            continue  # asked again by the seat itself, which then records the miss with its cause
+        events.append(event)
+    if events:
+        await session.stream.record(*events)
+    return keys
+
+
+async def _ask_all(
+    session: Session, stage: Stage, prepared: Sequence[Prepared], keys: Sequence[str | None]
+) -> None:
+    warm = asyncio.Event() if session.config.warm_first and len(prepared) > 1 else None
+
+    async def one(index: int, item: Prepared) -> None:
+        if warm is not None and index > 0:
+            await warm.wait()
+        request = item.request
+        if warm is not None and index == 0:
+            item = _with_first_token(session, item, warm)
+        try:
+            await ask_seat(session, stage, item, keys[index])
+        finally:
+            if warm is not None:
+                warm.set()
+        session.renderer.warmed(request)
+        if session.state.stage is not stage and session.state.outstanding() != ():
+            _drop_others(session)
+
+    tasks = [asyncio.create_task(one(i, item)) for i, item in enumerate(prepared)]
+    session.tasks = set(tasks)
+    try:
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    finally:
+        session.tasks = set()
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
+
+
+def _with_first_token(session: Session, item: Prepared, warm: asyncio.Event) -> Prepared:
+    from dataclasses import replace
+
+    def started() -> None:
+        session.renderer.warmed(item.request)
+        warm.set()
+
+    return replace(item, request=replace(item.request, on_first_token=started))
+
+
+def _drop_others(session: Session) -> None:
+    current = asyncio.current_task()
+    for task in session.tasks:
+        if task is not current:
+            task.cancel()
+
+
+def human_question(session: Session) -> dict[str, Any]:
+    """What a human is asked, as plain JSON: the options, the tally so far, and how to answer."""
+    effect = due(session.state)
+    options = effect.options if isinstance(effect, AskHuman) else ()
+    stop = session.state.stop
+    return {
+        "debate_id": session.config.debate_id,
+        "question": session.config.task.question,
+        "options": [{"id": oid, "text": text} for oid, text in options],
+        "stop_reason": stop.reason if stop else None,
+        "answer_with": {"choice": "an option's id, or none", "by": "your name", "notes": ""},
+    }
+
+
+async def record_human(session: Session, word: Mapping[str, Any]) -> None:
+    """Record a human's word; a choice that was not offered is refused and the question stays."""
+    payload = {"choice": str(word["choice"]), "by": str(word.get("by") or "human"), "notes": str(word.get("notes", ""))}
+    await session.stream.record(Event("human", payload))
+
+
+async def land_debate(session: Session) -> Proposal:
+    """Write the proposal into the ledger. The same state lands in the same bytes, whoever folds it."""
+    body = land(session.state)
+    session.hold = Amount()
+    proposal = Proposal.model_validate(body)
+    payload = {"proposal": body, "digest": body["digest"], "proposal_id": body["proposal_id"]}
+    await session.stream.record(Event("landed", payload))
+    return proposal

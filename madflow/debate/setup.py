@@ -1,0 +1,252 @@
+"""From what a user writes to a frozen configuration: tasks, agents, clients, prompts.
+
+Everything that can be wrong with a debate before its first call is found here, and named.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from ..core.budget import Budget
+from ..core.config import Config
+from ..core.messages import Agent, Seat, Task
+from ..core.stopping import DEFAULT_STOP
+from ..crews import Crew, load_crew
+from ..errors import ConfigError, TaskError
+from ..ports import ModelClient
+from ..prompts import Prompts
+from .session import Verify
+
+__all__ = ["Debate", "build_clients", "build_config", "read_task"]
+
+ANALYSER = "analyser:"
+TASK_BYTES_MAX = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debate:
+    """One debate, as a user writes it. Every bound has a default; nothing is unlimited.
+
+    Args:
+        task: a question, a mapping or JSON file in the shape of `Task`, or a Task.
+        agents: the panel. With a `crew`, its agents are used where none are given.
+        protocol: answer | proposal | review; the crew's where empty.
+        rule: a decision rule, e.g. "majority", "supermajority:2/3", "unanimity", "plurality", "borda", "veto:majority".
+        tie: none | judge | earliest.
+        rounds: at most so many rounds (1 to 50).
+        stop: when to stop, e.g. "converged | stable:2 | max_rounds".
+        topology: all | ring | sparse:K.
+        fallback: what to try, in order and once each, where the panel does not decide: mediator, judge, human.
+        budget: hard caps on tokens, money, calls and seconds.
+        id: names the debate; the same debate with the same id resumes. Made up where empty.
+        ledger: a path or an open ledger.
+        api_base: base URL of an OpenAI-compatible server for every agent whose model is a name.
+        expires_s: how long the proposal stays valid, in seconds.
+    """
+
+    task: str | Mapping[str, Any] | Task | Path
+    agents: Sequence[Agent] = ()
+    crew: str | Path | Crew | None = None
+    protocol: Literal["", "answer", "proposal", "review"] = ""
+    rule: str = ""
+    tie: Literal["", "none", "judge", "earliest"] = ""
+    rounds: int = 0
+    stop: str = ""
+    topology: str = ""
+    seed: int = 0
+    fallback: Sequence[str] | None = None
+    faulty: int = 0
+    budget: Budget = field(default_factory=Budget)
+    id: str = ""
+    ledger: str | Path | Any = ".madflow/ledger.db"
+    api_base: str | None = None
+    expires_s: int = 86_400
+    warm_first: bool = False
+    reader_order: Literal["shared", "own"] = "shared"
+    parts: Sequence[Sequence[str]] = ()
+    verify: Verify | None = None
+
+
+def read_task(task: str | Mapping[str, Any] | Task | Path) -> Task:
+    """The task in any of its shapes. Raises TaskError naming the field, or the file's limit and size."""
+    if isinstance(task, Task):
+        return task
+    if isinstance(task, Path):
+        return _task_file(task)
+    data: Mapping[str, Any] = {"question": task} if isinstance(task, str) else task
+    if not str(data.get("question", "")).strip():
+        raise TaskError("the task has no question; write what is to be debated")
+    options = data.get("options") or ()
+    if options and all(isinstance(option, str) for option in options):
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        if len(options) > len(letters):
+            raise TaskError(f"{len(options)} options without ids, the limit is {len(letters)}; give them as [id, text]")
+        options = list(zip(letters, options, strict=False))
+    task_id = data.get("task_id") or sha256(str(data["question"]).encode()).hexdigest()[:16]
+    try:
+        return Task.model_validate({**data, "task_id": task_id, "options": options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "task"
+        allowed = ", ".join(Task.model_fields)
+        raise TaskError(f"task: {where}: {first['msg']} (fields: {allowed})") from error
+
+
+def _task_file(path: Path) -> Task:
+    try:
+        size = path.stat().st_size
+        if size > TASK_BYTES_MAX:
+            raise TaskError(f"{path}: {size} bytes, the limit is {TASK_BYTES_MAX}; shorten the context")
+        data = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise TaskError(f"{path}: {error.strerror or error}; give the path of a JSON task file") from error
+    except ValueError as error:
+        raise TaskError(f'{path}: not JSON ({error}); write at least {{"question": "…"}}') from error
+    if not isinstance(data, dict):
+        raise TaskError(f'{path}: a {type(data).__name__}, not an object; write at least {{"question": "…"}}')
+    return read_task(data)
+
+
+def crew_of(debate: Debate) -> Crew:
+    """The debate's crew, its agents replaced where the debate names its own."""
+    crew = debate.crew if isinstance(debate.crew, Crew) else load_crew(debate.crew) if debate.crew else _generic()
+    if debate.agents:
+        return Crew(crew.name, tuple(debate.agents), crew.protocol, crew.defaults, crew.folder, crew.description)
+    if debate.crew is None:
+        raise ConfigError("a debate needs agents or a crew; give agents=[Agent(…), …] or crew='generic'")
+    return crew
+
+
+@lru_cache(maxsize=1)
+def _generic() -> Crew:
+    return load_crew("generic")
+
+
+@lru_cache(maxsize=32)
+def _shipped_prompts(folder: Path, name: str, protocol: str, roles: frozenset[str]) -> Prompts:
+    from ..prompts import load_prompts
+
+    return load_prompts(folder, protocol, roles=roles, crew=name)
+
+
+def prompts_of(crew: Crew, protocol: str) -> Prompts:
+    """The crew's texts for a protocol; the shipped ones are loaded once a process."""
+    if crew.folder == _generic().folder:
+        return _shipped_prompts(crew.folder, crew.name, protocol, frozenset(agent.role for agent in crew.agents))
+    return crew.prompts(protocol)
+
+
+def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -> Config:
+    """The frozen configuration. Raises ConfigError naming what cannot be used and the fix."""
+    defaults = crew.defaults
+    protocol = debate.protocol or crew.protocol
+    seats = [_seat(agent) for agent in crew.agents]
+    languages = {
+        agent.id: tuple(sorted(known))
+        for agent in crew.agents
+        if (known := getattr(agent.model, "languages", None) or _analyser_languages(agent.model)) is not None
+    }
+    values: dict[str, Any] = {
+        "debate_id": debate_id,
+        "task": read_task(debate.task),
+        "protocol": protocol,
+        "crew": crew.name,
+        "seats": seats,
+        "rule": debate.rule or defaults.rule or "majority",
+        "tie": debate.tie or defaults.tie or "none",
+        "rounds": debate.rounds or defaults.rounds or (2 if protocol == "review" else 3),
+        "stop": debate.stop or defaults.stop or DEFAULT_STOP,
+        "topology": debate.topology or defaults.topology or "all",
+        "fallback": tuple(debate.fallback if debate.fallback is not None else defaults.fallback or ()),
+        "seed": debate.seed,
+        "faulty": debate.faulty,
+        "prompts": dict(prompts.files),
+        "parts": tuple(tuple(part) for part in debate.parts),
+        "languages": languages,
+        "max_age_s": debate.expires_s,
+        "warm_first": debate.warm_first,
+        "reader_order": debate.reader_order,
+        "limits": debate.budget,
+    }
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {first['msg']}" if where else str(first["msg"])) from error
+    return config.model_copy(update={"rule": str(config.rule_), "stop": str(config.stop_)})
+
+
+def _seat(agent: Agent) -> dict[str, Any]:
+    from ..models.resolve import family_of
+
+    name = _model_name(agent)
+    return {
+        "agent": agent.id,
+        "role": agent.role,
+        "model": name,
+        "family": agent.family or family_of(name),
+        "weight": agent.weight,
+        "persona": agent.persona,
+        "max_output_tokens": agent.max_output_tokens,
+    }
+
+
+def _model_name(agent: Agent) -> str:
+    model = agent.model
+    if isinstance(model, str):
+        if not model:
+            raise ConfigError(f"agent {agent.id!r} has no model; give --model NAME, or model= in its crew file")
+        return model
+    if isinstance(model, ModelClient):
+        return str(getattr(model, "name", "") or f"client:{type(model).__name__}")
+    if callable(model):
+        return f"callable:{getattr(model, '__qualname__', type(model).__name__)}"
+    raise ConfigError(f"agent {agent.id!r}: a {type(model).__name__} is no model; give a name, a client or a callable")
+
+
+def _analyser_languages(model: Any) -> frozenset[str] | None:
+    if not (isinstance(model, str) and model.startswith(ANALYSER)):
+        return None
+    from ..models.analysers import AnalyserModel
+
+    return AnalyserModel(model.removeprefix(ANALYSER)).languages
+
+
+def build_clients(agents: Sequence[Agent], api_base: str | None) -> dict[str, ModelClient]:
+    """One client an agent. Raises MissingKey or UnknownModel before any call."""
+    from ..models.callables import CallableModel
+
+    clients: dict[str, ModelClient] = {}
+    by_name: dict[str, ModelClient] = {}
+    for agent in agents:
+        model = agent.model
+        if isinstance(model, str):
+            if model not in by_name:
+                by_name[model] = _named_client(model, api_base)
+            clients[agent.id] = by_name[model]
+        elif isinstance(model, ModelClient):
+            clients[agent.id] = model
+        elif inspect.iscoroutinefunction(model) or callable(model):
+            clients[agent.id] = CallableModel(model)
+    return clients
+
+
+def _named_client(name: str, api_base: str | None) -> ModelClient:
+    if name.startswith(ANALYSER):
+        from ..models.analysers import AnalyserModel
+
+        return AnalyserModel(name.removeprefix(ANALYSER))
+    from ..models.resolve import resolve_model
+
+    return resolve_model(name, api_base=api_base, env=os.environ)

@@ -1,0 +1,27 @@
+"""What a debate cost, from its records alone: it is the same for the run that paid and for a replay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .stream import DebateStream
+
+__all__ = ["usage_report"]
+
+
+def usage_report(stream: DebateStream) -> dict[str, Any]:
+    """The account, and how much of the prompts a provider's cache could serve.
+
+    `cache`: `prompt_chars` of all attempts; `prefix_chars` of them were the beginning of an earlier, answered request;
+    `prefix_share` is their ratio as a decimal string; `cached_tokens` is what providers reported.
+    """
+    return {
+        **stream.account.report(),
+        "cache": {
+            "prompt_chars": stream.prompt_chars,
+            "prefix_chars": stream.prefix_chars,
+            "prefix_share": f"{stream.prefix_chars / stream.prompt_chars:.4f}" if stream.prompt_chars else "0",
+            "cached_tokens": stream.cached_tokens,
+        },
+        "refused": [{"agent": agent, "cause": cause} for agent, cause in sorted(stream.state.refused)],
+    }
