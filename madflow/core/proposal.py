@@ -222,7 +222,9 @@ def check_digests(data: Mapping[str, Any]) -> list[str]:
     problems = []
     inner = subject_digest(data)
     if inner != data["subject_digest"]:
-        problems.append(f"subject_digest: the file says {data['subject_digest'][:12]}…, its content gives {inner[:12]}…")
+        problems.append(
+            f"subject_digest: the file says {data['subject_digest'][:12]}…, its content gives {inner[:12]}…"
+        )
     outer = digest({"subject_digest": inner, "votes": data["votes"], "decision": data["decision"]})
     if outer != data["digest"]:
         problems.append(f"digest: the file says {data['digest'][:12]}…, its content gives {outer[:12]}…")

@@ -9,6 +9,7 @@ wait for a human across processes, by LangGraph's `interrupt`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -18,7 +19,7 @@ from langgraph.types import interrupt
 from .nodes import ask_stage, human_question, land_debate, next_step, record_human
 from .session import Session
 
-__all__ = ["DebateGraphState", "build_debate_graph"]
+__all__ = ["DebateContext", "DebateGraphState", "build_debate_graph"]
 
 _ASKING = ("speak", "vote", "judge", "mediate")
 _STEPS = (*_ASKING, "human", "land", "end")
@@ -39,6 +40,13 @@ class DebateGraphState(TypedDict, total=False):
     stop_reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class DebateContext:
+    """A run's context: the open session its nodes work with."""
+
+    session: Session
+
+
 Opener = Callable[[Mapping[str, Any]], Awaitable[Session]]
 
 
@@ -46,17 +54,17 @@ def build_debate_graph(opener: Opener | None = None, *, checkpointer: Any = None
     """The compiled graph.
 
     Args:
-        opener: makes a session from the input's `request` (for LangGraph's own tools); without it a Session must be
-            handed in as the run's context.
+        opener: makes a session from the input's `request` (for LangGraph's own tools); without it a DebateContext
+            must be handed in as the run's context.
         checkpointer: any LangGraph checkpointer; only a human fallback across processes needs one.
     """
     opened: dict[str, Session] = {}
 
-    async def session_of(state: DebateGraphState, runtime: Runtime[Session]) -> Session:
+    async def session_of(state: DebateGraphState, runtime: Runtime[DebateContext]) -> Session:
         if runtime.context is not None:
-            return runtime.context
+            return runtime.context.session
         if opener is None:
-            raise ValueError("this graph needs a Session as its run's context, or an opener when it is built")
+            raise ValueError("this graph needs a DebateContext as its run's context, or an opener when it is built")
         debate_id = state.get("debate_id", "")
         if debate_id not in opened:
             session = await opener({**state.get("request", {}), **({"id": debate_id} if debate_id else {})})
@@ -74,25 +82,25 @@ def build_debate_graph(opener: Opener | None = None, *, checkpointer: Any = None
             "round": last.round if last else 0,
         }
 
-    async def open_(state: DebateGraphState, runtime: Runtime[Session]) -> DebateGraphState:
+    async def open_(state: DebateGraphState, runtime: Runtime[DebateContext]) -> DebateGraphState:
         return at(await session_of(state, runtime))
 
-    async def ask(state: DebateGraphState, runtime: Runtime[Session]) -> DebateGraphState:
+    async def ask(state: DebateGraphState, runtime: Runtime[DebateContext]) -> DebateGraphState:
         session = await session_of(state, runtime)
         await ask_stage(session)
         return at(session)
 
-    async def human(state: DebateGraphState, runtime: Runtime[Session]) -> DebateGraphState:
+    async def human(state: DebateGraphState, runtime: Runtime[DebateContext]) -> DebateGraphState:
         session = await session_of(state, runtime)
         return {"human": dict(interrupt(human_question(session)))}
 
-    async def heard(state: DebateGraphState, runtime: Runtime[Session]) -> DebateGraphState:
+    async def heard(state: DebateGraphState, runtime: Runtime[DebateContext]) -> DebateGraphState:
         session = await session_of(state, runtime)
         if next_step(session) == "human":
             await record_human(session, state["human"])
         return at(session)
 
-    async def land(state: DebateGraphState, runtime: Runtime[Session]) -> DebateGraphState:
+    async def land(state: DebateGraphState, runtime: Runtime[DebateContext]) -> DebateGraphState:
         session = await session_of(state, runtime)
         proposal = await land_debate(session)
         opened.pop(session.config.debate_id, None)
@@ -101,7 +109,7 @@ def build_debate_graph(opener: Opener | None = None, *, checkpointer: Any = None
         done["result"], done["stop_reason"] = proposal.decision.result, proposal.decision.stop_reason
         return done
 
-    graph = StateGraph(DebateGraphState, context_schema=Session)
+    graph = StateGraph(DebateGraphState, context_schema=DebateContext)
     graph.add_node("open", open_)
     for name in _ASKING:
         graph.add_node(name, ask)

@@ -96,9 +96,7 @@ async def _reserve_all(session: Session, prepared: Sequence[Prepared]) -> list[s
     return keys
 
 
-async def _ask_all(
-    session: Session, stage: Stage, prepared: Sequence[Prepared], keys: Sequence[str | None]
-) -> None:
+async def _ask_all(session: Session, stage: Stage, prepared: Sequence[Prepared], keys: Sequence[str | None]) -> None:
     warm = asyncio.Event() if session.config.warm_first and len(prepared) > 1 else None
 
     async def one(index: int, item: Prepared) -> None:

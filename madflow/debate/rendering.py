@@ -132,9 +132,7 @@ class Renderer:
         for closed in self._shown(state, stage):
             key = (closed.stage.number, "" if everyone or seat.agent not in self._voters(closed) else seat.agent)
             if key not in self._blocks:
-                turns = [
-                    (self.labels[agent], text) for agent, text in self._turns(state.config, closed, seat)
-                ]
+                turns = [(self.labels[agent], text) for agent, text in self._turns(state.config, closed, seat)]
                 self._blocks[key] = self.prompts.render_round(closed.stage.round, turns)
             blocks.append(self._blocks[key])
         return blocks

@@ -81,7 +81,12 @@ def _lock(ledger: Ledger, debate_id: str) -> AbstractContextManager[None]:
 
 
 async def open_session(
-    debate: Debate, ledger: Ledger, *, debate_id: str, clock: Clock, observer: Callable[[Record, State], None] | None = None
+    debate: Debate,
+    ledger: Ledger,
+    *,
+    debate_id: str,
+    clock: Clock,
+    observer: Callable[[Record, State], None] | None = None,
 ) -> Session:
     """Open the debate in the ledger, or resume the one of this id.
 
@@ -148,6 +153,9 @@ def _check_first_round(session: Session) -> None:
 
 async def _drive(session: Session, human: Human | None) -> Proposal | Pending:
     """Run the graph until it lands or waits for a human nobody here can ask."""
+    from .graph import DebateContext
+
+    graph, context = _graph(), DebateContext(session)
     while True:
         step = next_step(session)
         if step == "end":
@@ -161,7 +169,7 @@ async def _drive(session: Session, human: Human | None) -> Proposal | Pending:
             await land_debate(session)
             break
         config = {"recursion_limit": 4 * session.config.rounds + 50}
-        await _graph().ainvoke({"debate_id": session.config.debate_id}, config, context=session)
+        await graph.ainvoke({"debate_id": session.config.debate_id}, config, context=context)
     return _landed(session.stream)
 
 

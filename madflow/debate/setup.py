@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from ..core.budget import Budget
 from ..core.config import Config
-from ..core.messages import Agent, Seat, Task
+from ..core.messages import Agent, Task
 from ..core.stopping import DEFAULT_STOP
 from ..crews import Crew, load_crew
 from ..errors import ConfigError, TaskError

@@ -41,10 +41,10 @@ class AnswerProtocol:
             return Stop("max_rounds", {"rounds": len(view.rounds), "max_rounds": state.config.rounds})
         return Stage(len(state.closed) + 1, "discuss", len(view.rounds) + 1, seats_ask(state, "discuss"), options)
 
-    def landing(self, state: State) -> Stage | None:  # noqa: ARG002
+    def landing(self, state: State) -> Stage | None:
         return None  # every turn carried its ballot
 
-    def landing_asks(self, state: State) -> tuple[Ask, ...]:  # noqa: ARG002
+    def landing_asks(self, state: State) -> tuple[Ask, ...]:
         return ()
 
     def polls(self, state: State) -> list[Closed]:

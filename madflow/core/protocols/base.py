@@ -145,4 +145,6 @@ def _settled(outcome: Outcome, choice: str, motion: bool) -> Outcome:
 def poll_box(closed: Closed, config_electorate: Mapping[str, int], recused: Mapping[str, str]) -> BallotBox:
     """An empty box over a closed stage's options, its subject the digest of those options and of what is voted on."""
     subject = str(closed.stage.subject.get("digest") or digest([list(option) for option in closed.stage.options]))
-    return BallotBox.open(subject, tuple(oid for oid, _ in closed.stage.options), dict(config_electorate), dict(recused))
+    return BallotBox.open(
+        subject, tuple(oid for oid, _ in closed.stage.options), dict(config_electorate), dict(recused)
+    )

@@ -204,7 +204,7 @@ class MotionProtocol:
     def live(self, state: State, so_far: Closed) -> BallotBox:
         return self.ballots(state, so_far)
 
-    def options(self, state: State) -> tuple[tuple[str, str], ...]:  # noqa: ARG002
+    def options(self, state: State) -> tuple[tuple[str, str], ...]:
         return MOTION
 
     def box(self, state: State) -> BallotBox:
@@ -243,7 +243,11 @@ class MotionProtocol:
     def subject(self, state: State) -> dict[str, Any]:
         versions = self.versions(state)
         if not versions:
-            return {"content": {"question": state.config.task.question, "summary": None}, "proposer": "panel", "version": 1}
+            return {
+                "content": {"question": state.config.task.question, "summary": None},
+                "proposer": "panel",
+                "version": 1,
+            }
         latest = versions[-1]
         draft = latest.draft
         content: dict[str, Any] = {
