@@ -73,6 +73,7 @@ class GroupWriter:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._poison: str | None = None
+        self._close_failure: apsw.Error | None = None
         self._head: tuple[int, str] = (-1, "")
         self._tips: dict[str, int] = {}
 
@@ -105,12 +106,28 @@ class GroupWriter:
                 self._queue.put(None)
 
     def close(self) -> None:
-        """Write what waits, then close the connection. Returns when both are done."""
+        """Write what waits, then close the connection. Returns when both are done.
+
+        Raises:
+            LedgerError: the last checkpoint failed. What was recorded is in the -wal file, and is found on reopening.
+        """
         self.stop()
         if self._thread is None:
-            self._connection.close()
+            self._close_connection()
         else:
             self._thread.join()
+        failure, self._close_failure = self._close_failure, None
+        if failure is not None:
+            raise LedgerError(
+                f"closing the ledger {self._name} failed ({type(failure).__name__}: {failure}); what was recorded is "
+                "safe in its -wal file: keep the two files together, repair the disk, and open the ledger again"
+            ) from failure
+
+    def _close_connection(self) -> None:
+        try:
+            self._connection.close()
+        except apsw.Error as error:
+            self._close_failure = error
 
     def _run(self) -> None:
         closing = False
@@ -120,7 +137,7 @@ class GroupWriter:
             if batch:
                 self._commit(batch)
                 _deliver(batch)
-        self._connection.close()
+        self._close_connection()
 
     def _collect(self) -> tuple[list[Request], bool]:
         """Wait for one request, then take along what else is queued; and whether to end after these."""
