@@ -1,8 +1,8 @@
 """What a debate is opened with, frozen: the fingerprint that a resume must match.
 
-Everything that could change the outcome is here: task, panel, prompts, protocol, rule, rounds, stopping, topology, seed.
-`limits` is the one part that a resume may change, and only upwards. The prompts enter as one digest a file, so that a
-refused resume can name the file that changed.
+Everything that could change the outcome is here: task, panel, prompts, protocol, rule, rounds, stopping, topology,
+seed. `limits` is the one part that a resume may change, and only upwards. The prompts enter as one digest a file, so
+that a refused resume can name the file that changed.
 """
 
 from __future__ import annotations

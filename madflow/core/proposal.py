@@ -98,7 +98,7 @@ class PanelMember(Frozen):
 
 
 class Vote(Frozen):
-    """One seat's ballot as it was counted. `decision`: approve | reject | abstain | invalid | missing, or option ids."""
+    """One seat's ballot as counted. `decision`: approve | reject | abstain | invalid | missing, or option ids."""
 
     agent: str
     role: str

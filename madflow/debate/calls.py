@@ -16,7 +16,7 @@ from typing import Any
 from ..core.budget import Amount
 from ..core.canonical import canonical
 from ..core.replies import parse_reply
-from ..core.state import Ask, Stage
+from ..core.state import Stage
 from ..errors import BudgetExceeded, ConfigError, ModelError, PermanentModelError, ReplyError
 from ..models.retry import with_retries
 from ..ports import Event, ModelReply, Usage
@@ -49,7 +49,7 @@ async def ask_seat(session: Session, stage: Stage, prepared: Prepared, key: str 
     ask, seat_deadline = prepared.ask, session.clock.monotonic() + prepared.request.timeout_s
     settled: list[Event] = []
     try:
-        answer = await _answer(session, stage, prepared, key, seat_deadline, settled)
+        answer = await _answer(session, prepared, key, seat_deadline, settled)
     except BudgetExceeded as error:
         answer = _missing(f"budget_exceeded: {error.resource}")
     except ModelError as error:
@@ -63,7 +63,7 @@ def _missing(cause: str) -> dict[str, Any]:
 
 
 async def _answer(
-    session: Session, stage: Stage, prepared: Prepared, key: str | None, deadline: float, settled: list[Event]
+    session: Session, prepared: Prepared, key: str | None, deadline: float, settled: list[Event]
 ) -> dict[str, Any]:
     reply = await _call(session, prepared, key, deadline, settled)
     parsed = _parsed(prepared.ask.kind, reply.text)
@@ -157,8 +157,3 @@ async def _call(
 
 def _used(usage: Usage | None) -> Amount | None:
     return None if usage is None else Amount(usage.prompt_tokens, usage.output_tokens, usage.usd_nanos, 1)
-
-
-def reply_ask(body: Mapping[str, Any]) -> Ask:
-    """The ask that an `answered` payload is about."""
-    return Ask(str(body["agent"]), str(body["kind"]), int(body.get("part", 0)))

@@ -47,8 +47,8 @@ class Pending:
 class Progress:
     """Something that just became durable: the ledger's record and where the debate stands after it.
 
-    `kind` is the record's kind (opened, reserved, settled, answered, cut, human, landed, resumed, late); the last one of
-    a run has the kind "proposal" or "pending" and carries the outcome.
+    `kind` is the record's kind (opened, reserved, settled, answered, cut, human, landed, resumed, late); the last one
+    of a run has the kind "proposal" or "pending" and carries the outcome.
     """
 
     kind: str

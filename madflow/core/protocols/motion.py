@@ -7,8 +7,8 @@
 
 Proposers draft while critics and auditors name their concerns, independently. Several distinct drafts are narrowed to
 one by ballots in which nobody may choose their own. The plan is frozen with its digest, voted on (approve, reject,
-abstain), and on refusal revised by its author with the objections, at most `rounds` times. Each version has an id of its
-own; a ballot belongs to one version and is never carried over.
+abstain), and on refusal revised by its author with the objections, at most `rounds` times. Each version has an id of
+its own; a ballot belongs to one version and is never carried over.
 """
 
 from __future__ import annotations
@@ -55,21 +55,24 @@ class MotionProtocol:
 
     def next(self, state: State) -> Stage | Stop:
         closed = state.closed[-1]
-        if closed.stage.kind == "draft":
-            drafts = self.drafts(state)
-            if not drafts:
-                return Stop("quorum_lost", {"drafts": 0, "asked": len(closed.stage.asks)})
-            return self.select_stage(state, drafts) if len(drafts) > 1 else self.ballot_stage(state)
-        if closed.stage.kind == "select":
-            return self.ballot_stage(state)
-        if closed.stage.kind == "ballot":
-            return self.after_ballot(state)
-        if closed.stage.kind == "revise":
-            return self.after_revision(state, closed)
+        after = {
+            "draft": self.after_drafts,
+            "select": self.ballot_stage,
+            "ballot": self.after_ballot,
+            "revise": self.after_revision,
+        }.get(closed.stage.kind)
+        if after is not None:
+            return after(state)
         versions = self.versions(state)  # a mediation closed: a modified proposal gets one vote, anything else none
         if versions and versions[-1].author == closed.stage.asks[0].agent:
             return self.ballot_stage(state)
         return Stop("max_rounds", {"rounds": self.round(state), "max_rounds": state.config.rounds})
+
+    def after_drafts(self, state: State) -> Stage | Stop:
+        drafts = self.drafts(state)
+        if not drafts:
+            return Stop("quorum_lost", {"drafts": 0, "asked": len(state.closed[-1].stage.asks)})
+        return self.select_stage(state, drafts) if len(drafts) > 1 else self.ballot_stage(state)
 
     def after_ballot(self, state: State) -> Stage | Stop:
         stop = state.config.stop_(self.view(state))
@@ -81,7 +84,8 @@ class MotionProtocol:
         subject = {**self.ballot_subject(state), "objections": self.objections(state)}
         return Stage(len(state.closed) + 1, "revise", done + 1, (Ask(author, "revise"),), subject=subject)
 
-    def after_revision(self, state: State, closed: Closed) -> Stage | Stop:
+    def after_revision(self, state: State) -> Stage | Stop:
+        closed = state.closed[-1]
         versions = self.versions(state)
         if not closed.valid():
             cause = next(iter(closed.answers.values())).cause
@@ -167,7 +171,7 @@ class MotionProtocol:
         last_text = max((i for i, kind in enumerate(kinds) if kind in ("draft", "select", "revise")), default=-1)
         mediated = state.last("mediate")
         if mediated is not None and any(reply.get("draft") for reply in mediated.valid().values()):
-            last_text = max(last_text, max(i for i, kind in enumerate(kinds) if kind == "mediate"))
+            last_text = max(last_text, *(i for i, kind in enumerate(kinds) if kind == "mediate"))
         return "ballot" in kinds[last_text + 1 :]
 
     def round(self, state: State) -> int:
