@@ -338,7 +338,8 @@ def _check_header(connection: apsw.Connection, path: Path) -> None:
 def _open_reader(path: Path, busy_ms: int, vfs: str | None) -> apsw.Connection:
     if not path.is_file():
         raise LedgerError(f"there is no ledger at {path}; check the path, or run a debate first")
-    connection = _connect_reader(path, vfs)
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    connection = _connect_reader(path, vfs, writable=writable)
     try:
         connection.set_busy_timeout(busy_ms)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # writing is the writer's
@@ -351,10 +352,10 @@ def _open_reader(path: Path, busy_ms: int, vfs: str | None) -> apsw.Connection:
     return connection
 
 
-def _connect_reader(path: Path, vfs: str | None) -> apsw.Connection:
+def _connect_reader(path: Path, vfs: str | None, *, writable: bool) -> apsw.Connection:
     """A WAL-mode file needs its -shm file even to be read. On a read-only medium there is none, and no writer either:
     then the file is opened as immutable, if no -wal file holds part of it."""
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+    if writable:
         return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
     if path.with_name(path.name + "-wal").exists():
         return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
