@@ -42,6 +42,7 @@ from .quotes import NewSide
 __all__ = [
     "NEUTRAL",
     "REDACTED",
+    "SECRET_FILE",
     "SEVERITIES",
     "Finding",
     "Judged",
@@ -62,6 +63,9 @@ SEVERITIES: tuple[Severity, ...] = ("info", "minor", "major", "critical")
 
 NEUTRAL = "diff/"
 """How the code of a finding on the diff's own lines starts: it needs no language to be judged."""
+
+SECRET_FILE = f"{NEUTRAL}secret-file"
+"""The code of a finding on a file that is left out because its path looks secret: the path is the evidence."""
 
 REDACTED = re.compile(r"<redacted:([a-z][a-z-]*)>")
 """What stands where a secret-looking value stood, and of which kind it was."""
@@ -203,7 +207,10 @@ def _check(claim: Claim, agent: str, files: Mapping[str, TaskFile], sides: dict[
     else:
         if path not in sides:
             sides[path] = NewSide(files[path])
-        line, checked, highest, said = _check_line(claim, claim.line, sides[path])
+        if claim.code == SECRET_FILE and files[path].left_out == "secret":
+            checked, highest, said = True, "critical", "the path is in the diff"
+        else:
+            line, checked, highest, said = _check_line(claim, claim.line, sides[path])
         note = "; ".join(part for part in (note, said) if part)
     return Raised(
         agent=agent,

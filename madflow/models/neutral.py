@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.findings import NEUTRAL, REDACTED
+from ..core.findings import NEUTRAL, REDACTED, SECRET_FILE
 from ..core.messages import Severity, TaskFile
 
 __all__ = ["NeutralChecks", "Noted"]
@@ -54,7 +54,7 @@ class NeutralChecks:
         """Everything that the checks of all areas note of one file, by line."""
         if file.left_out == "secret":
             text = f"{file.path} looks like a file of secrets and is part of the change; keep it out of the repository"
-            return [Noted("security", file.path, 1, f"{NEUTRAL}secret-file", "critical", text)]
+            return [Noted("security", file.path, 1, SECRET_FILE, "critical", text)]
         lines = list(_added(file))
         found = [noted for number, line in lines for noted in self._line(file, number, line)]
         found += self._conflict(file, lines)

@@ -32,7 +32,7 @@ _NAMED_MAX = 3
 
 
 def read_beneath(root: Path, path: str) -> bytes | str:
-    """A file's bytes, or why it is not read: "missing", "secret", "not a regular file", "too large".
+    """A file's bytes, or why it is not read: missing, secret, not a regular file, too large, or `not readable: …`.
 
     Raises:
         TaskError: the path leaves the root.
@@ -42,8 +42,8 @@ def read_beneath(root: Path, path: str) -> bytes | str:
         real = (base / path).resolve(strict=True)
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
-    except (OSError, RuntimeError) as error:
-        raise TaskError(f"{path} cannot be resolved beneath {root}: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name that is too long, a NUL
+        return f"not readable: {error}"
     if not real.is_relative_to(base) or real == base:
         raise TaskError(
             f"{path} leads out of the root {root}, to {real}: a link in the tree points there; leave --root out, or "
@@ -52,10 +52,10 @@ def read_beneath(root: Path, path: str) -> bytes | str:
     inside = real.relative_to(base)
     if secret_path(inside.as_posix()):
         return "secret"
-    return _read(base, inside.parts, path)
+    return _read(base, inside.parts)
 
 
-def _read(base: Path, parts: Sequence[str], path: str) -> bytes | str:
+def _read(base: Path, parts: Sequence[str]) -> bytes | str:
     handle = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for part in parts[:-1]:
@@ -64,7 +64,7 @@ def _read(base: Path, parts: Sequence[str], path: str) -> bytes | str:
             handle = inner
         file = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle)
     except OSError as error:
-        raise TaskError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+        return f"not readable: {error.strerror}"
     finally:
         os.close(handle)
     with open(file, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
@@ -140,6 +140,8 @@ def _side(patch: FilePatch, root: Path) -> tuple[str, str | None]:
         if isinstance(data, bytes):
             return "old", _applied(patch, _lines(data), patch.old)
     if isinstance(data, str):
+        if data.startswith("not readable"):
+            raise TaskError(f"{patch.path} beneath {root} is {data}; check its permissions, or leave --root out")
         return ("missing" if data == "missing" else ""), None
     lines = _lines(data)
     wrong_new = _mismatch(patch, lines, new=True)
