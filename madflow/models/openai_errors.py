@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import ModelError, PermanentModelError, TransientModelError
 
-__all__ = ["error_detail", "error_in_body", "from_response", "rejected_parameter", "retry_after_s"]
+__all__ = ["classify", "error_detail", "error_in_body", "from_response", "rejected_parameter", "retry_after_s"]
 
 _DETAIL_CHARS = 300
 _TRANSIENT = {408: "timeout", 409: "conflict", 425: "too_early", 429: "rate_limited"}
@@ -130,6 +130,11 @@ def rejected_parameter(status: int, code: str, parameter: str, message: str) -> 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, *, model: str, secret: str = "") -> ModelError:
     """The error that a response other than 2xx stands for."""
     code, _, message = error_detail(body, secret)
+    return classify(status, code, message, headers, model=model)
+
+
+def classify(status: int, code: str, message: str, headers: Mapping[str, str], *, model: str) -> ModelError:
+    """The error of a status, an error code and a message, whoever sent them."""
     text = f"{model}: HTTP {status}: {message}" if message else f"{model}: HTTP {status}"
     final = _final(status, f"{code} {message}".lower())
     if final is None:

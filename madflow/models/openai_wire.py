@@ -13,7 +13,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 
 from ..errors import ConfigError, PermanentModelError, TransientModelError
 from ..ports import ModelReply, ModelRequest, Quote, ReplySchema, Usage
+from .dialect import Dialect, response_format
 from .http_pool import aclose_all, session
 from .openai_errors import error_detail, error_in_body, from_response, rejected_parameter
 from .openai_stream import StreamedReply
@@ -36,33 +37,6 @@ BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    """What this server takes, as far as is known."""
-
-    schema: str = "json_schema"  # json_schema | json_object | none
-    limit: str = "max_tokens"  # or max_completion_tokens
-    limits_tried: frozenset[str] = frozenset()
-    temperature: bool = True
-    seed: bool = True
-    stream_options: bool = True
-
-    def without(self, parameter: str) -> _Dialect:
-        """The dialect after a server refused `parameter`; the same one where there is nothing left to give up."""
-        if parameter == "response_format":
-            return replace(self, schema={"json_schema": "json_object"}.get(self.schema, "none"))
-        if parameter in ("max_tokens", "max_completion_tokens"):
-            tried = self.limits_tried | {parameter}
-            other = "max_tokens" if parameter == "max_completion_tokens" else "max_completion_tokens"
-            return self if other in tried else replace(self, limit=other, limits_tried=tried)
-        return replace(
-            self,
-            temperature=self.temperature and parameter != "temperature",
-            seed=self.seed and parameter != "seed",
-            stream_options=self.stream_options and parameter != "stream_options",
-        )
-
-
 class OpenAIWireClient:
     """A `ModelClient` for one model on one OpenAI-compatible endpoint.
 
@@ -70,6 +44,7 @@ class OpenAIWireClient:
         model: the name as the server knows it, without a provider's prefix.
         api_base: up to and including the version, e.g. `"http://127.0.0.1:8000/v1"`.
         api_key: sent as a bearer token; empty where the server wants none.
+        name: what the user calls it, in messages and records; the model's name by default.
         limit_parameter: "max_completion_tokens" for servers whose models refuse max_tokens; learnt otherwise.
         headers: sent along with every request.
         counter, price: how tokens are counted and what one costs; None prices nothing.
@@ -81,6 +56,7 @@ class OpenAIWireClient:
         api_base: str,
         api_key: str = "",
         *,
+        name: str = "",
         limit_parameter: str = "max_tokens",
         headers: Mapping[str, str] | None = None,
         counter: TokenCounter | None = None,
@@ -89,7 +65,7 @@ class OpenAIWireClient:
         parts = urlsplit(api_base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"api_base {api_base!r} is no http(s) URL; give one such as http://127.0.0.1:8000/v1")
-        self.model, self.api_base = model, api_base.rstrip("/")
+        self.model, self.name, self.api_base = model, name or model, api_base.rstrip("/")
         self._url = f"{self.api_base}/chat/completions"
         self._key = api_key
         self._headers = CIMultiDict(
@@ -102,11 +78,11 @@ class OpenAIWireClient:
         )
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._dialect = _Dialect(limit=limit_parameter)
+        self._dialect = Dialect(limit=limit_parameter)
         self._counter = counter or TokenCounter(model)
         self._price = price
         self._proxy = _proxy(parts.scheme, parts.hostname)
-        self._strict: dict[str, bool] = {}
+        self._formats: dict[tuple[str, str], dict[str, Any]] = {}
 
     def __repr__(self) -> str:
         return f"OpenAIWireClient({self.model!r}, {self.api_base!r})"
@@ -148,17 +124,17 @@ class OpenAIWireClient:
                     self._refused(response.status, response.headers, content, dialect)
         except TimeoutError:
             raise TransientModelError(
-                "timeout", f"{self.model}: no whole answer within {request.timeout_s:g} s from {self.api_base}"
+                "timeout", f"{self.name}: no whole answer within {request.timeout_s:g} s from {self.api_base}"
             ) from None
         except aiohttp.InvalidURL as error:
-            raise PermanentModelError("bad_request", f"{self.model}: the URL {error} is not valid") from None
+            raise PermanentModelError("bad_request", f"{self.name}: the URL {error} is not valid") from None
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise TransientModelError(
-                "connection", f"{self.model}: {self.api_base}: {type(error).__name__}: {error}"
+                "connection", f"{self.name}: {self.api_base}: {type(error).__name__}: {error}"
             ) from error
         return replace(reply, latency_ms=round((time.perf_counter() - began) * 1000))
 
-    def _body(self, request: ModelRequest, dialect: _Dialect) -> dict[str, Any]:
+    def _body(self, request: ModelRequest, dialect: Dialect) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [
@@ -174,23 +150,18 @@ class OpenAIWireClient:
         if request.seed is not None and dialect.seed:
             body["seed"] = request.seed
         if request.schema is not None and dialect.schema != "none":
-            body["response_format"] = self._response_format(request.schema, dialect.schema)
+            body["response_format"] = self._format(request.schema, dialect.schema)
         if request.on_first_token is not None:
             body["stream"] = True
             if dialect.stream_options:
                 body["stream_options"] = {"include_usage": True}
         return body
 
-    def _response_format(self, schema: ReplySchema, mode: str) -> dict[str, Any]:
-        if mode == "json_object":
-            return {"type": "json_object"}
-        strict = self._strict.get(schema.name)
-        if strict is None:
-            strict = self._strict[schema.name] = _is_closed(schema.schema)
-        return {
-            "type": "json_schema",
-            "json_schema": {"name": schema.name, "strict": strict, "schema": schema.schema},
-        }
+    def _format(self, schema: ReplySchema, mode: str) -> dict[str, Any]:
+        form = self._formats.get((schema.name, mode))
+        if form is None:
+            form = self._formats[schema.name, mode] = response_format(schema, mode)
+        return form
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         length = response.content_length
@@ -208,7 +179,7 @@ class OpenAIWireClient:
 
     def _too_long(self, size: int) -> PermanentModelError:
         return PermanentModelError(
-            "too_long", f"{self.model}: the answer is larger than {BODY_BYTES_MAX} bytes ({size} read)", status=200
+            "too_long", f"{self.name}: the answer is larger than {BODY_BYTES_MAX} bytes ({size} read)", status=200
         )
 
     def _reply(self, content: bytes) -> ModelReply:
@@ -216,7 +187,7 @@ class OpenAIWireClient:
             data = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise self._bad_body(f"not JSON ({error})") from None
-        hidden = error_in_body(data, model=self.model, secret=self._key)
+        hidden = error_in_body(data, model=self.name, secret=self._key)
         if hidden is not None:
             raise hidden
         try:
@@ -227,12 +198,12 @@ class OpenAIWireClient:
         except (KeyError, IndexError, TypeError, AttributeError):
             raise self._bad_body("without choices[0].message.content") from None
         if finish == "content_filter":
-            raise PermanentModelError("content_filter", f"{self.model}: the provider's filter withheld the reply")
+            raise PermanentModelError("content_filter", f"{self.name}: the provider's filter withheld the reply")
         usage = read_usage(data.get("usage"), self._price)
         return ModelReply(text=text, usage=usage, finish_reason=str(finish), model=str(data.get("model") or self.model))
 
     def _bad_body(self, what: str) -> TransientModelError:
-        return TransientModelError("bad_body", f"{self.model}: HTTP 200 with a body {what}", status=200)
+        return TransientModelError("bad_body", f"{self.name}: HTTP 200 with a body {what}", status=200)
 
     async def _streamed(self, request: ModelRequest, response: aiohttp.ClientResponse) -> ModelReply:
         if "event-stream" not in response.headers.get("Content-Type", ""):  # the server ignores `stream`
@@ -240,7 +211,7 @@ class OpenAIWireClient:
             if request.on_first_token is not None:
                 request.on_first_token()
             return self._reply(content)
-        stream = StreamedReply(self.model, request.on_first_token, secret=self._key)
+        stream = StreamedReply(self.name, request.on_first_token, secret=self._key)
         size = 0
         async for chunk in response.content.iter_any():
             size += len(chunk)
@@ -252,12 +223,12 @@ class OpenAIWireClient:
         usage: Usage | None = read_usage(raw, self._price)
         return ModelReply(text=text, usage=usage, finish_reason=finish, model=model or self.model)
 
-    def _refused(self, status: int, headers: Mapping[str, str], content: bytes, sent: _Dialect) -> NoReturn:
+    def _refused(self, status: int, headers: Mapping[str, str], content: bytes, sent: Dialect) -> NoReturn:
         """Raise what a response other than 200 means, learning from it first."""
         if 300 <= status < 400:
             raise PermanentModelError(
                 "redirect",
-                f"{self.model}: {self._url} redirects to {headers.get('location', '?')!r}; give that as api_base",
+                f"{self.name}: {self._url} redirects to {headers.get('location', '?')!r}; give that as api_base",
                 status=status,
             )
         parameter = rejected_parameter(status, *error_detail(content, self._key))
@@ -269,11 +240,11 @@ class OpenAIWireClient:
                 code = "schema_rejected" if parameter == "response_format" else "parameter_rejected"
                 raise TransientModelError(
                     code,
-                    f"{self.model}: the server does not take {parameter}; later attempts go without",
+                    f"{self.name}: the server does not take {parameter}; later attempts go without",
                     status=status,
                     retry_after_s=0.0,
                 )
-        raise from_response(status, headers, content, model=self.model, secret=self._key)
+        raise from_response(status, headers, content, model=self.name, secret=self._key)
 
 
 def _text(message: Mapping[str, Any]) -> str:
@@ -285,19 +256,6 @@ def _text(message: Mapping[str, Any]) -> str:
     if not isinstance(content, str):
         raise TypeError(type(content).__name__)
     return content
-
-
-def _is_closed(schema: Any) -> bool:
-    """Whether every object in a schema names all its fields as required and admits no others: strict mode's terms."""
-    if isinstance(schema, Mapping):
-        if schema.get("type") == "object":
-            properties = schema.get("properties", {})
-            if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):
-                return False
-        return all(_is_closed(value) for value in schema.values())
-    if isinstance(schema, (list, tuple)):
-        return all(_is_closed(value) for value in schema)
-    return True
 
 
 def _proxy(scheme: str, host: str) -> str | None:

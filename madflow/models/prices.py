@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from .bundled import bundled_file
 
-__all__ = ["Price", "known_models", "price_of"]
+__all__ = ["Price", "known_models", "price_of", "provider_of", "providers_priced"]
 
 _LIST: Final = "model_prices_and_context_window_backup.json"
 _STEP: Final = re.compile(r"(input|output)_cost_per_token_above_(\d+)k_tokens")
@@ -60,6 +60,17 @@ def known_models(provider: str) -> tuple[str, ...]:
     """Names of the provider's chat models in the list, without its prefix, sorted."""
     own = (name.removeprefix(f"{provider}/") for name, (of, _) in _prices().items() if of == provider)
     return tuple(sorted(set(own)))
+
+
+def provider_of(name: str) -> str:
+    """The provider that the list gives for a model's name without a prefix, or empty."""
+    found = _prices().get(name)
+    return found[0] if found is not None else ""
+
+
+def providers_priced() -> frozenset[str]:
+    """Every provider in the list."""
+    return frozenset(provider for provider, _ in _prices().values())
 
 
 @cache
