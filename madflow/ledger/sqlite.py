@@ -110,7 +110,9 @@ class SqliteLedger:
     async def record(self, stream: str, events: Sequence[Event], *, after: int) -> list[Record]:
         """Append `events` to `stream`, whose last place must be `after`; durable when it returns. All or nothing.
 
-        A caller that is cancelled while it waits does not know the outcome: read the stream, or shield the call.
+        Calls may be made ahead, each `after` the last place of the one before: they are taken in the order in which
+        they were made, and share a commit. If one fails, those after it on its stream fail too (LedgerConflict). A
+        caller that is cancelled while it waits takes nothing back: its events are written all the same.
 
         Raises:
             LedgerConflict: the stream ends at another place. LedgerPoisoned: a write failed, now or earlier.

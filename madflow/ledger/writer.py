@@ -53,11 +53,6 @@ class Request:
         self.records: list[Record] = []
         self.failure: Exception | None = None
 
-    @property
-    def dropped(self) -> bool:
-        """Whether nobody waits any more."""
-        return self.future is not None and self.future.cancelled()
-
 
 class GroupWriter:
     """Owns the writing connection and its thread, which starts with the first request.
@@ -78,7 +73,9 @@ class GroupWriter:
         self._tips: dict[str, int] = {}
 
     def submit(self, request: Request) -> None:
-        """Queue a request; it is delivered exactly once.
+        """Queue a request; it is delivered exactly once, and requests of one stream are taken in the order given.
+
+        Once queued it is written, even if nobody waits any more: later requests may count on its place.
 
         Raises:
             LedgerError: closed, or too many wait. LedgerPoisoned: a write failed before.
@@ -133,7 +130,6 @@ class GroupWriter:
         closing = False
         while not closing:
             batch, closing = self._collect()
-            batch = [request for request in batch if not request.dropped]
             if batch:
                 self._commit(batch)
                 _deliver(batch)

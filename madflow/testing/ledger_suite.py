@@ -171,6 +171,14 @@ class LedgerSuite:
         assert ledger.verify() == 20
         ledger.close()
 
+    async def test_calls_made_ahead_keep_their_order(self, make_ledger: MakeLedger) -> None:
+        """Catches requests of one stream that overtake each other: here each counts on the place of the one before."""
+        ledger = make_ledger()
+        results = await asyncio.gather(*(ledger.record("a", [_event(n)], after=n) for n in range(100)))
+        assert [record.place for (record,) in results] == list(range(1, 101))
+        assert [record.payload["n"] for record in ledger.read("a")] == list(range(100))
+        ledger.close()
+
     async def test_one_winner_per_place(self, make_ledger: MakeLedger) -> None:
         ledger = make_ledger()
         results = await asyncio.gather(
