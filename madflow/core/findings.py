@@ -71,7 +71,6 @@ REDACTED = re.compile(r"<redacted:([a-z][a-z-]*)>")
 """What stands where a secret-looking value stood, and of which kind it was."""
 
 LINES_APART_MAX = 2
-FINDINGS_MAX = 10_000
 NEAR_MAX = 200  # a claim is compared with so many findings at its place, the first ones; the rest stay apart
 _SIMILAR = Fraction(1, 3)
 _WORD = re.compile(r"[^\W_]+")
@@ -260,12 +259,9 @@ def _check_line(claim: Claim, line: int, side: NewSide) -> tuple[int, bool | Non
 def merge(raised: Iterable[Raised], *, similar: Fraction = _SIMILAR) -> tuple[Finding, ...]:
     """Merge claims that say the same, with lineage; ids F1, F2, … by file, line and digest.
 
-    Raises:
-        ValueError: more than 10,000 claims: the caller bounds them per reply, seat and part.
+    Time is linear in the number of claims (sorting aside), which replies bound; see NEAR_MAX.
     """
     ordered = sorted(raised, key=_place)
-    if len(ordered) > FINDINGS_MAX:
-        raise ValueError(f"{len(ordered)} claims to merge, the limit is {FINDINGS_MAX}; bound them per reply")
     clusters: list[list[Raised]] = []
     words = {item.text: _words(item.text) for item in ordered}
     first = 0  # clusters before this one are out of reach of every claim to come

@@ -2,12 +2,13 @@
 
 An analyser answers the stages `find` and `assess` of a review, from `request.view` alone, and quotes no tokens. It
 reads Python files whose whole new text is known, by ruff's rules for its area, and reports only what stands on changed
-lines (a syntax error wherever it stands: nothing else of that file is read). Beside that it runs the checks of
-the diff itself on every file; those do not count as reading. If it read no file it abstains, so that a
-change in a language that no analyser reads is never approved, whatever else was found.
+lines (a syntax error wherever it stands: nothing else of that file is read). Beside that it runs the checks of the
+diff itself on every file; those do not count as reading. If it read no file it abstains, so that a change in a
+language that no analyser reads is never approved, whatever else was found.
 
-Its vote on another seat's finding is what code can check: a rule's or a diff check's finding is looked up in its own
-results; of a claim in words only the evidence is checked, which is said in the vote's notes.
+Its vote on a finding is what code can check: a rule's or a diff check's finding is looked up in its own results; of a
+claim in words only the evidence is checked, which is said in the vote's notes. It votes on its own findings too:
+who raised what is hidden from it, and the review's rules do not count such votes.
 """
 
 from __future__ import annotations
@@ -167,18 +168,11 @@ class AnalyserModel:
         told = {(item.path, item.code, line) for item in diagnostics for line in range(item.first, item.last + 1)}
         votes = []
         for finding in view.subject.get("findings", ()):
-            if self.seat_raised(view, finding):
-                continue
             decision, notes = self._vote(view.task, finding, files.get(finding["file"]), told)
             votes.append({"finding": finding["id"], "decision": decision, "notes": notes})
         read = any(not why_unread(file, self.languages) for file in files.values())
         notes = "" if read else "no file of the change could be read"
         return {"decision": "approve" if read else "abstain", "votes": votes, "notes": notes}
-
-    @staticmethod
-    def seat_raised(view: TurnView, finding: Mapping[str, Any]) -> bool:
-        """Whether the seat that is asked raised the finding itself: then it has no vote on it."""
-        return view.seat.agent in finding.get("raised_by", ())
 
     def _vote(
         self, task: Task, finding: Mapping[str, Any], file: TaskFile | None, told: set[tuple[str, str, int]]

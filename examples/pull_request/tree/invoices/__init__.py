@@ -1,0 +1,1 @@
+"""Invoices: store them, list them, send them to the ledger service."""
