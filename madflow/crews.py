@@ -202,7 +202,7 @@ def _check_files(folder: Path, entry: _CrewEntry) -> None:
                 f"{path}: nothing uses this file{nearest(path.stem, known)}; "
                 f"roles are {', '.join(ROLES)}, and other files are named by an agent's persona_file"
             )
-    stages = sorted({*COMMON_STAGES, *(stage for stages in PROTOCOL_STAGES.values() for stage in stages)})
+    stages = sorted({"question", *COMMON_STAGES, *(stage for stages in PROTOCOL_STAGES.values() for stage in stages)})
     for path in sorted((folder / "stages").glob("*.md")):
         if path.stem not in stages:
             raise ConfigError(

@@ -8,7 +8,7 @@ Everything up to and including `stage` is the same for every seat, so a provider
 `seat` (letter, role, persona) is all that differs. The files hold the words, this module only fills their slots:
 
     shared/         system, task and its sections, round, turn, seat; the stages judge, mediate; repair
-    protocols/P/    one file per stage of protocol P
+    protocols/P/    one file per stage of protocol P, and question.md where the protocol brings its own
     CREW/           crew.toml, one file per role (a role that is absent is generic's), stages/ overrides stage files
 
 Files are `string.Template`s with a closed set of slots each: `$name`, and `$$` for a dollar. They are split once, at
@@ -57,6 +57,8 @@ PROTOCOL_STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "review": ("find", "assess"),
     }
 )
+# Protocols whose task needs no question of the user's: theirs stands in question.md beside the stages.
+_WITH_QUESTION = ("review",)
 
 # (slots that must be there, slots that may be there), by what the file is for.
 _Slots = tuple[tuple[str, ...], tuple[str, ...]]
@@ -229,6 +231,9 @@ def load_prompts(
         where[f"stage/{stage}"] = (name, _STAGE_SLOTS[stage])
     for stage in COMMON_STAGES:
         where[f"stage/{stage}"] = (choose(f"stages/{stage}.md", root / "shared", "shared"), _STAGE_SLOTS[stage])
+    if protocol in _WITH_QUESTION:
+        name = choose("stages/question.md", root / "protocols" / protocol, f"protocols/{protocol}")
+        where["question"] = (name, ((), ()))
     for role in sorted(set(roles)):
         where[f"role/{role}"] = (choose(f"{role}.md", root / "generic", "generic"), ((), ()))
     templates = {key: _split(name, texts[name], slots) for key, (name, slots) in where.items()}
@@ -268,6 +273,11 @@ class Prompts:
     def stages(self) -> tuple[str, ...]:
         """The stages `render_stage` knows."""
         return (*PROTOCOL_STAGES[self.protocol], *COMMON_STAGES)
+
+    @property
+    def question(self) -> str:
+        """The protocol's own question, for a task that brings none; empty where the protocol has none."""
+        return self._fill("question", {}) if "question" in self._templates else ""
 
     def render_system(self) -> str:
         return self._fill("system", {})

@@ -86,6 +86,17 @@ def test_a_stage_prompt_names_the_fields_of_its_reply(stage: str, protocol: str)
     assert not {field for field in fields if f'"{field}"' not in text}
 
 
+def test_a_review_brings_its_own_question_and_a_crew_may_ask_another(tmp_path: Path) -> None:
+    """Catches a review whose seats are asked nothing, and an override that is not rendered or not hashed."""
+    assert load("review").question.endswith("?")
+    assert load("answer").question == ""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "question.md").write_text("Is it fast?")
+    own = load_prompts(tmp_path, "review", crew="mine")
+    assert own.question == "Is it fast?"
+    assert "mine/stages/question.md" in own.files
+
+
 def test_round_one_has_no_slot_for_an_opponent(shipped: Path) -> None:
     """Catches an edit that lets round 1 see other seats: `position` takes nothing but options."""
     path = shipped / "protocols" / "answer" / "position.md"
