@@ -66,14 +66,14 @@ def visible(topology: Topology, agents: Sequence[str], reader: str, round: int, 
     _check(agents)
     if reader not in agents:
         raise ConfigError(f"reader {reader!r} has no seat among {', '.join(sorted(agents))}; name one that has")
-    if topology.kind == "all" or (topology.kind == "sparse" and topology.k >= len(agents) - 1):
+    if topology.kind == "all":
         return tuple(sorted(agents))
     if topology.kind == "ring":
         circle = _drawn(agents, "ring", str(seed))
         steps: Sequence[int] = (-1, 0, 1)
     else:
         circle = _drawn(agents, "sparse", str(seed), str(round))
-        steps = range(topology.k + 1)
+        steps = range(min(topology.k + 1, len(circle)))
     place = circle.index(reader)
     return tuple(sorted({circle[(place + step) % len(circle)] for step in steps}))
 

@@ -217,6 +217,8 @@ def test_instant_runoff_eliminates_and_reports_what_it_cannot():
     together = run("irv", vote("a", "a", ("b", "c"), ("c", "b")))
     assert together.winner == "a", "b and c are equally low and go together"
     assert run("irv", vote("a", "b", "c")).tied == ("a", "b", "c")
+    half = vote("a", "a", "a", "b", "b", ("c", "b"))
+    assert run("irv", half).tied == ("a", "b"), "half of the ballots is not more than half"
 
 
 def test_weights_decide_not_seats():
@@ -324,6 +326,13 @@ def test_unassailable_under_a_judge_keeps_the_choice_of_the_judge_open():
     box = vote("a", "b", "c", ...)
     assert unassailable(parse_rule("majority"), box, quorum=2, tie="none")
     assert not unassailable(parse_rule("majority"), box, quorum=2, tie="judge")
+    split = vote("approve", "reject", ..., *[None] * 7, options=MOTION)
+    assert unassailable(parse_rule("majority"), split, quorum=2, tie="none")
+    assert not unassailable(parse_rule("majority"), split, quorum=2, tie="judge")
+    ballots = (("d", "c"), ("b", "a", "d", "c"), ("a", "d"), ...)  # c joins the tie, or not: never decided
+    circle = vote(*ballots, options=("a", "b", "c", "d"), weights=(2, 3, 2, 1))
+    assert unassailable(parse_rule("condorcet"), circle, quorum=2, tie="none")
+    assert not unassailable(parse_rule("condorcet"), circle, quorum=2, tie="judge")
 
 
 def test_unassailable_is_bounded():

@@ -179,7 +179,7 @@ def panels(words=("abstain", "invalid", "missing"), *, seats_max: int = 6, weigh
     return named.map(lambda found: (found[0], [(f"s{i}", w, b) for i, (w, b) in enumerate(found[1])]))
 
 
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(
     panels(),
     st.sampled_from(PLAIN + RANKED + VETOES),
@@ -193,6 +193,9 @@ def test_every_rule_equals_its_twin(panel, rule, tie, quorum, judged):
     outcome = decide(parse_rule(rule), box_of(options, seats), quorum=quorum, tie=tie, judged=judged)
     found = (outcome.result, outcome.winner, outcome.tied, outcome.needs_judge, outcome.met)
     assert found == twin_decide(rule, options, seats, quorum, tie, judged)
+    if options == MOTION or rule not in ("veto(s2):irv", "condorcet", "irv"):
+        counted = rule if options != MOTION else "plurality"
+        assert outcome.scores == {option: str(twin_score(counted, options, option, seats)) for option in options}
 
 
 @settings(max_examples=300, deadline=None)
@@ -271,7 +274,7 @@ def test_unassailable_equals_the_full_vote_by_rankings(panel, rule, tie, quorum)
 @pytest.mark.parametrize("tie", TIES)
 @pytest.mark.parametrize(
     ("rule", "seats_max"),
-    [*((rule, 5) for rule in PLAIN), ("approval", 5), ("borda", 5), ("condorcet", 4), ("irv", 4)],
+    [*((rule, 5) for rule in PLAIN), ("approval", 5), ("borda", 4), ("condorcet", 4), ("irv", 4)],
 )
 def test_unassailable_equals_the_full_vote_by_enumeration(rule: str, seats_max: int, tie: str):
     """Every vote of up to five equal seats over three options, whatever is in and whatever is still out."""
