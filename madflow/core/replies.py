@@ -29,6 +29,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from ..errors import ConfigError, ReplyError
 from .messages import Frozen, Severity
@@ -105,6 +106,7 @@ _Decision = Literal["approve", "reject", "abstain"]
 
 # `strict=False` on a tuple lets a JSON array become one; what it holds stays strict.
 _Claims = Annotated[tuple[_Claim, ...], Field(strict=False, max_length=8)]
+_Ranking = Annotated[tuple[_Id, ...], Field(strict=False, max_length=50)]
 
 
 class PositionReply(_Reply):
@@ -114,6 +116,7 @@ class PositionReply(_Reply):
     claims: _Claims = ()
     answer: _Answer
     confidence: _Confidence = None
+    ranking: SkipJsonSchema[_Ranking] = ()  # for rules that rank; not asked of a model unless its prompt does
 
 
 class ConcernReply(_Reply):

@@ -19,6 +19,7 @@ __all__ = ["DEPTH_MAX", "decode_json"]
 
 DEPTH_MAX = 24
 _SAFE_INT = 2**53 - 1
+_EXPONENT_FROM = 1e21  # RFC 8785 writes whole doubles below this without an exponent: as integers
 _CUT_CHARS = 6  # the longest token that can be cut in its middle outside of a string: `false`, `\u12ab`
 
 
@@ -53,6 +54,8 @@ def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
         raise _RefusedError("bad_number", f"{digits[:24]} is not a finite double")
+    if value.is_integer() and _SAFE_INT < abs(value) < _EXPONENT_FROM:
+        raise _RefusedError("bad_number", f"{digits[:24]} would be read back as an integer beyond ±(2**53-1)")
     return value
 
 

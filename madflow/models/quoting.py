@@ -28,7 +28,7 @@ def read_usage(raw: Any, price: Price | None) -> Usage | None:
     if not isinstance(raw, dict):
         return None
     prompt, output = _whole(raw.get("prompt_tokens")), _whole(raw.get("completion_tokens"))
-    if prompt is None or output is None:
+    if not prompt or output is None:  # a request without one token of prompt is litellm's word for "not told"
         return None
     details = raw.get("prompt_tokens_details")
     told = details.get("cached_tokens") if isinstance(details, dict) else raw.get("prompt_cache_hit_tokens")
