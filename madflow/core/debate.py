@@ -169,7 +169,7 @@ def _cut(state: State, payload: Mapping[str, Any], _at_ms: int) -> State:
         cut=state.cut or cut,
     )
     stage = protocol_of(state.config.protocol).landing(state) if payload.get("land") else None
-    if stage is not None and stage.kind != closed.stage.kind:
+    if stage is not None and (unstarted or stage.kind != closed.stage.kind):
         return replace(state, stage=stage)
     if payload.get("land") and state.cut is cut:
         return _finish(state, cut)

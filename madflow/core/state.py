@@ -79,6 +79,7 @@ class State:
         stop: the one stop reason, once there is one.
         used: fallbacks already tried, each at most once.
         human: the human's word, where one was given: {"choice", "by", "notes"}.
+        memo: what protocols derived from closed stages, which never change; shared by the states that follow.
         refused: (agent, cause) of every ballot or reply that came too late, twice, or from nobody.
     """
 
@@ -94,6 +95,7 @@ class State:
     human: Mapping[str, Any] | None = None
     refused: tuple[tuple[str, str], ...] = ()
     digest: str = ""
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def outstanding(self) -> tuple[Ask, ...]:
         """Asks of the current stage that have no answer yet."""

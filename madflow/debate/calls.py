@@ -14,10 +14,9 @@ from hashlib import sha256
 from typing import Any
 
 from ..core.budget import Amount
-from ..core.canonical import canonical
 from ..core.replies import parse_reply
 from ..core.state import Stage
-from ..errors import BudgetExceeded, ConfigError, ModelError, PermanentModelError, ReplyError
+from ..errors import BudgetExceeded, ModelError, PermanentModelError, ReplyError
 from ..models.retry import with_retries
 from ..ports import Event, ModelReply, Usage
 from .session import Prepared, Session
@@ -87,13 +86,10 @@ async def _answer(
 
 def _parsed(kind: str, text: str) -> Mapping[str, Any] | ReplyError:
     try:
-        data: dict[str, Any] = parse_reply(kind, text).model_dump(mode="json", exclude_defaults=False)
-        canonical(data)
+        parsed: dict[str, Any] = parse_reply(kind, text).model_dump(mode="json")
     except ReplyError as error:
         return error
-    except ConfigError as error:
-        return ReplyError("not_canonical", str(error))
-    return data
+    return parsed
 
 
 @dataclass(slots=True)
@@ -117,7 +113,9 @@ class _Attempts:
         left = self.deadline - started
         try:
             async with asyncio.timeout(max(left, 0)):
-                reply = await session.clients[self.prepared.ask.agent].complete(replace(request, timeout_s=left))
+                if number > 1:
+                    request = replace(request, timeout_s=left)
+                reply = await session.clients[self.prepared.ask.agent].complete(request)
         except TimeoutError as error:
             await self._failed(key, "timeout", started)
             raise PermanentModelError("timeout", f"no reply within {request.timeout_s:.1f} s") from error

@@ -62,8 +62,11 @@ async def ask_stage(session: Session) -> None:
         await session.cut("timeout", numbers, land=may_land, unstarted=True)
         return
     timeout_s = min(float(session.config.limits.call_seconds), left)
-    prepared = [session.prepare(effect.stage, ask, timeout_s) for ask in effect.asks]
-    hold = session.landing_hold(effect.stage, prepared)
+    if session.first is not None:
+        (prepared, hold), session.first = session.first, None
+    else:
+        prepared = [session.prepare(effect.stage, ask, timeout_s) for ask in effect.asks]
+        hold = session.landing_hold(effect.stage, prepared)
     exceeded = session.over_budget(prepared, hold)
     if exceeded is not None and not landing:
         await session.cut("budget_exceeded", budget_numbers(exceeded), land=True, unstarted=True)
@@ -172,6 +175,7 @@ async def land_debate(session: Session) -> Proposal:
     body = land(session.state)
     session.hold = Amount()
     proposal = Proposal.model_validate(body)
+    session.proposal = proposal
     payload = {"proposal": body, "digest": body["digest"], "proposal_id": body["proposal_id"]}
     await session.stream.record(Event("landed", payload))
     return proposal

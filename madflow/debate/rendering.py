@@ -40,6 +40,7 @@ class Renderer:
         self._blocks: dict[tuple[int, str], str] = {}
         self._stage_text: tuple[int, str, str] = (0, "", "")
         self._seats: dict[str, str] = {}
+        self._views: dict[tuple[int, str], tuple[tuple[int, str, str], ...]] = {}
         self._seen: set[int] = set()
 
     def request(self, state: State, stage: Stage, ask: Ask, timeout_s: float) -> ModelRequest:
@@ -76,11 +77,13 @@ class Renderer:
     def view(self, state: State, stage: Stage, ask: Ask) -> TurnView:
         """The same question as data, for clients that are code."""
         config, seat = state.config, state.config.seat(ask.agent)
-        turns = tuple(
-            (closed.stage.round, self.labels[agent], text)
-            for closed in self._shown(state, stage)
-            for agent, text in self._turns(config, closed, seat)
-        )
+        key = (stage.number, "" if self._same_for_all(config) else seat.agent)
+        if key not in self._views:
+            self._views[key] = tuple(
+                (closed.stage.round, self.labels[agent], text)
+                for closed in self._shown(state, stage)
+                for agent, text in self._turns(config, closed, seat)
+            )
         return TurnView(
             debate_id=config.debate_id,
             stage=ask.kind,
@@ -90,7 +93,7 @@ class Renderer:
             part=ask.part,
             parts=max(1, len(config.parts)),
             options=stage.options,
-            transcript=turns,
+            transcript=self._views[key],
             subject=stage.subject,
             schema=ask.kind,
         )
@@ -127,15 +130,18 @@ class Renderer:
         return [c for c in state.closed if c.stage.kind not in ("select", *_QUIET) and c.stage.round <= stage.round]
 
     def _history(self, state: State, stage: Stage, seat: Seat) -> list[str]:
-        everyone = self.topology == parse_topology("all") and state.config.reader_order == "shared"
+        same = self._same_for_all(state.config)
         blocks = []
         for closed in self._shown(state, stage):
-            key = (closed.stage.number, "" if everyone or seat.agent not in self._voters(closed) else seat.agent)
+            key = (closed.stage.number, "" if same else seat.agent)
             if key not in self._blocks:
                 turns = [(self.labels[agent], text) for agent, text in self._turns(state.config, closed, seat)]
                 self._blocks[key] = self.prompts.render_round(closed.stage.round, turns)
             blocks.append(self._blocks[key])
         return blocks
+
+    def _same_for_all(self, config: Config) -> bool:
+        return config.topology == "all" and config.reader_order == "shared"
 
     def _voters(self, closed: Closed) -> set[str]:
         return {ask.agent for ask in closed.stage.asks}

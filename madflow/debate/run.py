@@ -23,7 +23,7 @@ from ..core.proposal import Proposal
 from ..core.state import State
 from ..errors import BudgetTooSmall, LedgerCorrupt, LedgerError, ResumeRefused
 from ..ports import Clock, Event, Ledger, Record
-from .nodes import human_question, land_debate, next_step, record_human
+from .nodes import human_question, next_step, record_human
 from .rendering import Renderer
 from .session import Session
 from .setup import Debate, build_clients, build_config, crew_of, prompts_of
@@ -134,12 +134,14 @@ def _check_first_round(session: Session) -> None:
         stage = opened.stage
         if effect is None or stage is None:
             return
-        prepared = [session.prepare(stage, ask, float(config.limits.call_seconds)) for ask in stage.asks]
+        timeout_s = min(float(config.limits.call_seconds), session.seconds_left(landing=False))
+        prepared = [session.prepare(stage, ask, timeout_s) for ask in stage.asks]
         hold = session.landing_hold(stage, prepared)
         exceeded = session.over_budget(prepared, hold)
     finally:
         session.stream.state = before
     if exceeded is None:
+        session.first = (prepared, hold)
         return
     need = sum((item.amount for item in prepared), Amount())
     values = {"tokens": need.tokens, "calls": need.calls, "usd_nanos": need.usd_nanos or 0}
@@ -165,11 +167,10 @@ async def _drive(session: Session, human: Human | None) -> Proposal | Pending:
                 return Pending(session.config.debate_id, human_question(session))
             await record_human(session, await human(human_question(session)))
             continue
-        if step == "land":
-            await land_debate(session)
-            break
         config = {"recursion_limit": 4 * session.config.rounds + 50}
-        await graph.ainvoke({"debate_id": session.config.debate_id}, config, context=context)
+        await graph.ainvoke({"debate_id": session.config.debate_id, "next": step}, config, context=context)
+    if session.proposal is not None:
+        return session.proposal.model_copy(update={"usage": usage_report(session.stream)})
     return _landed(session.stream)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.budget import Amount
 from ..core.config import Config
+from ..core.proposal import Proposal
 from ..core.protocols import protocol_of
 from ..core.state import Ask, Stage, State
 from ..errors import BudgetExceeded
@@ -42,6 +43,7 @@ class Session:
         clients: by agent id.
         verify: facts about a reply; None records none.
         tasks: the calls in flight of the current stage.
+        first: round 1's calls as the opening already priced them; proposal: what this process landed.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Session:
         self.tasks: set[asyncio.Task[None]] = set()
         self.cancelled = False
         self.hold = Amount()
+        self.first: tuple[list[Prepared], Amount] | None = None
+        self.proposal: Proposal | None = None
 
     @property
     def state(self) -> State:

@@ -53,9 +53,18 @@ async def with_retries(
     if not 1 <= attempts_max <= ATTEMPTS_MAX:
         raise ConfigError(f"attempts_max is {attempts_max}; a call is tried 1 to {ATTEMPTS_MAX} times")
     policy = _Policy(attempts_max, monotonic() + deadline_s, deadline_s, monotonic, jitter)
-    numbers = itertools.count(1)
+    # The machinery is entered only once something failed: it costs more CPU than the rest of a call.
+    try:
+        return await attempt(1)
+    except TransientModelError as error:
+        first: TransientModelError | None = error
+    numbers = itertools.count(2)
 
     async def one() -> ModelReply:
+        nonlocal first
+        if first is not None:
+            failed, first = first, None
+            raise failed
         return await attempt(next(numbers))
 
     retrying = AsyncRetrying(

@@ -8,13 +8,13 @@ was polled whole is the vote; a round cut half-way is not counted unless it was 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ..ballots import BallotBox
 from ..canonical import digest
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import DebateView, RoundRecord, Stop
-from .base import cast_choice, final_outcome, normalise, option_index, poll_box, poll_outcome, seats_ask
+from .base import cast_choice, final_outcome, normalise, option_index, poll_outcome, seats_ask
 
 __all__ = ["AnswerProtocol"]
 
@@ -57,6 +57,11 @@ class AnswerProtocol:
         """The frozen options: the question's own, else round 1's distinct positions."""
         if state.config.task.options:
             return state.config.task.options
+        if "options" not in state.memo and any(closed.stage.kind == "position" for closed in state.closed):
+            state.memo["options"] = self._frozen(state)
+        return cast("tuple[tuple[str, str], ...]", state.memo.get("options", ()))
+
+    def _frozen(self, state: State) -> tuple[tuple[str, str], ...]:
         first = next((closed for closed in state.closed if closed.stage.kind == "position"), None)
         if first is None:
             return ()
@@ -69,17 +74,28 @@ class AnswerProtocol:
         return tuple((f"o{i}", texts[key]) for i, key in enumerate(sorted(texts), start=1))
 
     def poll(self, state: State, closed: Closed) -> BallotBox:
-        """One round's ballots. A free round-1 position is a ballot for the option it became."""
+        """One closed round's ballots. A free round-1 position is a ballot for the option it became."""
+        key = ("poll", closed.stage.number)
+        if key not in state.memo:
+            state.memo[key] = self.live(state, closed)
+        return cast(BallotBox, state.memo[key])
+
+    def live(self, state: State, so_far: Closed) -> BallotBox:
         options = self.options(state)
-        stage = Stage(closed.stage.number, closed.stage.kind, closed.stage.round, (), options)
-        box = poll_box(Closed(stage, {}), state.config.electorate, {})
+        box = BallotBox.open(self.options_digest(state), tuple(oid for oid, _ in options), state.config.electorate)
         index = option_index(options)
-        for ask, answer in closed.answers.items():
+        for ask, answer in so_far.answers.items():
             box = cast_choice(box, ask.agent, answer, index, _choices(answer))
         return box
 
-    def live(self, state: State, so_far: Closed) -> BallotBox:
-        return self.poll(state, so_far)
+    def options_digest(self, state: State) -> str:
+        """What the ballots of this debate are bound to, once its options are frozen."""
+        options = self.options(state)
+        if not options:
+            return digest([])
+        if "options_digest" not in state.memo:
+            state.memo["options_digest"] = digest([list(option) for option in options])
+        return str(state.memo["options_digest"])
 
     def box(self, state: State) -> BallotBox:
         polls = self.polls(state)
@@ -124,7 +140,7 @@ class AnswerProtocol:
         content: dict[str, Any] = {
             "question": state.config.task.question,
             "options": [{"id": oid, "text": text} for oid, text in options],
-            "options_digest": digest([list(option) for option in options]),
+            "options_digest": self.options_digest(state),
             "answer": choice,
             "answer_text": dict(options).get(choice) if choice else None,
             "positions": self.positions(state),

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ..ballots import BallotBox
-from ..canonical import digest
 from ..rules import Outcome, decide
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import Stop
@@ -140,11 +139,3 @@ def _settled(outcome: Outcome, choice: str, motion: bool) -> Outcome:
     if motion:
         return replace(outcome, result="approved" if choice == "approve" else "rejected", winner=choice)
     return replace(outcome, result="approved", winner=choice)
-
-
-def poll_box(closed: Closed, config_electorate: Mapping[str, int], recused: Mapping[str, str]) -> BallotBox:
-    """An empty box over a closed stage's options, its subject the digest of those options and of what is voted on."""
-    subject = str(closed.stage.subject.get("digest") or digest([list(option) for option in closed.stage.options]))
-    return BallotBox.open(
-        subject, tuple(oid for oid, _ in closed.stage.options), dict(config_electorate), dict(recused)
-    )

@@ -31,9 +31,13 @@ __all__ = ["MotionProtocol", "Version"]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One frozen plan: its place in the debate (1-based), its author, the draft, and what code checked about it."""
+    """One frozen plan: its place in the debate (1-based), its author, the draft, and what code checked about it.
+
+    `stage`: the number of the stage that brought it; a ballot in a later stage is a ballot on it or on a successor.
+    """
 
     number: int
+    stage: int
     author: str
     draft: Mapping[str, Any]
     facts: Mapping[str, Any]
@@ -64,7 +68,7 @@ class MotionProtocol:
         if after is not None:
             return after(state)
         versions = self.versions(state)  # a mediation closed: a modified proposal gets one vote, anything else none
-        if versions and versions[-1].author == closed.stage.asks[0].agent:
+        if versions and versions[-1].stage == closed.stage.number:
             return self.ballot_stage(state)
         return Stop("max_rounds", {"rounds": self.round(state), "max_rounds": state.config.rounds})
 
@@ -90,8 +94,7 @@ class MotionProtocol:
         if not closed.valid():
             cause = next(iter(closed.answers.values())).cause
             return Stop("deadlock", {"revision": cause or "invalid", "versions": len(versions)})
-        seen = [_draft_key(v.draft) for v in versions]
-        if seen[-1] in seen[:-1]:
+        if versions[-1].stage != closed.stage.number:
             return Stop("deadlock", {"revision": "unchanged", "versions": len(versions)})
         return self.ballot_stage(state)
 
@@ -146,33 +149,32 @@ class MotionProtocol:
         return next(i for i, (oid, _, _) in enumerate(drafts) if oid == outcome.winner), "ballots"
 
     def versions(self, state: State) -> list[Version]:
-        """Every frozen plan so far, oldest first."""
+        """Every frozen plan so far, oldest first. A plan that was there before is no new version: its vote stands."""
         drafts = self.drafts(state)
         ready = state.last("select") is not None or len(drafts) == 1 or state.cut is not None
         if not drafts or not ready:
             return []
         which, by = self.selected(state, drafts)
         _, author, answer = drafts[which]
-        found = [Version(1, author, answer.reply or {}, answer.facts, by)]
-        for closed in state.closed:
+        first = max(c.stage.number for c in state.closed if c.stage.kind in ("draft", "select"))
+        found = [Version(1, first, author, answer.reply or {}, answer.facts, by)]
+        seen = {_draft_key(found[0].draft)}
+        for closed in (c for c in state.closed if c.stage.kind in ("revise", "mediate")):
+            revised = closed.stage.kind == "revise"
             for ask, answer in closed.answers.items():
-                if answer.status != "valid" or answer.reply is None:
+                draft = answer.reply if revised else (answer.reply or {}).get("draft")
+                if answer.status != "valid" or not draft or _draft_key(draft) in seen:
                     continue
-                if closed.stage.kind == "revise":
-                    found.append(Version(len(found) + 1, ask.agent, answer.reply, answer.facts, "revision"))
-                elif closed.stage.kind == "mediate" and answer.reply.get("draft"):
-                    draft = answer.reply["draft"]
-                    found.append(Version(len(found) + 1, ask.agent, draft, answer.facts, "mediation"))
+                seen.add(_draft_key(draft))
+                number, why = len(found) + 1, "revision" if revised else "mediation"
+                found.append(Version(number, closed.stage.number, ask.agent, draft, answer.facts, why))
         return found
 
     def voted(self, state: State) -> bool:
         """Whether the latest version has had its vote."""
-        kinds = [c.stage.kind for c in state.closed]
-        last_text = max((i for i, kind in enumerate(kinds) if kind in ("draft", "select", "revise")), default=-1)
-        mediated = state.last("mediate")
-        if mediated is not None and any(reply.get("draft") for reply in mediated.valid().values()):
-            last_text = max(last_text, *(i for i, kind in enumerate(kinds) if kind == "mediate"))
-        return "ballot" in kinds[last_text + 1 :]
+        versions = self.versions(state)
+        brought = versions[-1].stage if versions else 0
+        return any(c.stage.kind == "ballot" and c.stage.number > brought for c in state.closed)
 
     def round(self, state: State) -> int:
         return max((c.stage.round for c in state.closed if c.stage.kind == "ballot"), default=0)

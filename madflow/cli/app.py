@@ -1,0 +1,94 @@
+"""The entry point: finds the verb, runs it, and turns whatever went wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from .. import __version__
+from ..errors import MadflowError, UsageError
+from .exits import DONE, ERROR, USAGE
+from .text import one_line
+
+__all__ = ["cli", "main"]
+
+# Verb → its module and what `madflow --help` says of it; kept here so that help imports no verb.
+_VERBS: Final = {
+    "debate": ("debate", "Debate a question or a task file to a checked proposal."),
+    "doctor": ("doctor", "Check what a debate needs on this machine."),
+    "init": ("init", "Write a starter crew and a task file, ready to edit."),
+    "replay": ("replay", "Decide a recorded debate again, offline, from the ledger alone."),
+    "review": ("review", "Review a diff: findings, votes on them, a verdict."),
+    "schema": ("schema", "Print the JSON schema of a document madflow writes."),
+}
+
+
+class _Verbs(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module = importlib.import_module(f".{_VERBS[cmd_name][0]}", __package__)
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in _VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=(
+    "Exit codes: 0 done, 1 error, 2 usage, 3 undecided, pending or rejected, 4 undecided because the budget ran out."
+))
+@click.version_option(__version__, prog_name="madflow", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Several agents debate a change; a checked proposal comes out."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. Errors are one line on stderr; stdout then stays empty."""
+    sys.exit(_run(args))
+
+
+def _run(args: Sequence[str] | None) -> int:
+    try:
+        code = cli.main(args=None if args is None else list(args), prog_name="madflow", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        return _say(_click_message(error), USAGE)
+    except click.Abort:
+        return _say("aborted", ERROR)
+    except UsageError as error:
+        return _say(str(error), USAGE)
+    except MadflowError as error:
+        return _say(str(error), ERROR)
+    except BrokenPipeError:
+        # Whoever read stdout is gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _say("stdout was closed before everything was written", ERROR)
+    return code if isinstance(code, int) else DONE
+
+
+def _click_message(error: click.ClickException) -> str:
+    hint = ""
+    context: Any = getattr(error, "ctx", None)
+    if isinstance(error, click.UsageError) and context is not None:
+        hint = f" (see {context.command_path} --help)"
+    return error.format_message() + hint
+
+
+def _say(message: str, code: int) -> int:
+    try:
+        print(f"madflow: {one_line(message, limit=2000)}", file=sys.stderr)
+    except OSError:
+        return code  # nobody listens on stderr either: the exit code is all that is left to say
+    return code

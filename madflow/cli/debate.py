@@ -1,0 +1,53 @@
+"""`madflow debate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError
+from .options import RunOptions, check_root, ledger_path, open_for_writing, run_options
+from .running import run_debate
+
+__all__ = ["command"]
+
+AGENTS = 3
+
+
+@click.command("debate")
+@click.argument("question", required=False)
+@click.option("--task", "task_file", metavar="FILE", default="", help="A JSON task file instead of a question.")
+@click.option("--agents", type=click.IntRange(1, 26), default=None, help=f"Size of a generic crew ({AGENTS}).")
+@click.option("--protocol", type=click.Choice(["answer", "proposal"]), default=None, help="What comes out: an answer, or a plan.")
+@click.option("--root", metavar="DIR", default=".", help="The tree the debate is about (default: here).")
+@run_options
+def command(
+    question: str | None, task_file: str, agents: int | None, protocol: str | None, root: str, **shared: Any
+) -> int:
+    """Debate QUESTION, or the task in a file, until the panel decides, a round limit or the budget ends it.
+
+    The result goes to stdout, progress to stderr. With --id, the same command resumes the debate after a crash.
+    """
+    from ..crews import generic_crew, load_crew
+    from ..debate.setup import Debate, read_task
+
+    options = RunOptions(**shared)
+    options.check()
+    if bool(task_file) == (question is not None):
+        raise click.UsageError("give a QUESTION or --task FILE, one of the two")
+    if agents is not None and options.crew:
+        raise click.UsageError("--agents makes a generic crew; leave it out with --crew")
+    task = read_task(Path(task_file) if task_file else question or "")
+    if task.files:
+        raise ConfigError(f"{task_file}: has files; a diff is debated with `madflow review`")
+    tree = check_root(root)
+    crew = load_crew(options.crew, models=options.models) if options.crew else generic_crew(agents or AGENTS, options.models)
+    fields = options.debate_fields()
+    ledger = open_for_writing(ledger_path(options.ledger, tree))
+    try:
+        debate = Debate(task=task, crew=crew, protocol=protocol or "", ledger=ledger, **fields)
+        return run_debate(debate, options, ledger)
+    finally:
+        ledger.close()

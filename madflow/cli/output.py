@@ -1,0 +1,56 @@
+"""Where results go: stdout as bytes, files by a rename."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ..errors import MadflowError
+
+__all__ = ["note", "print_text", "write_atomically"]
+
+
+def print_text(text: str) -> None:
+    """Write `text` to stdout as UTF-8, whatever the locale, and flush it. Raises BrokenPipeError."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
+
+
+def note(text: str) -> None:
+    """One line on stderr: something the user should know that is no result."""
+    print(f"madflow: {text}", file=sys.stderr, flush=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put `text` at `path` whole or not at all; durable when it returns. Keeps the mode of a file that is replaced.
+
+    Raises:
+        MadflowError: it cannot be written; names the file and why.
+    """
+    target = path.resolve()
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fchmod(file.fileno(), _mode(target))
+                os.fsync(file.fileno())
+            os.replace(temporary, target)  # noqa: PTH105 - the same call, on the path that mkstemp gave
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise MadflowError(f"{path}: cannot be written ({error.strerror or error}); the ledger has the result: "
+                           "run `madflow replay ID --out FILE`") from error
+
+
+def _mode(target: Path) -> int:
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
