@@ -48,7 +48,7 @@ def analyser_rules() -> Mapping[str, Any]:
     return tomllib.loads(resources.files(__package__).joinpath("analysers.toml").read_text(encoding="utf-8"))
 
 
-def new_linter(rules: Mapping[str, Any] | None = None) -> RuffLinter:
+def _new_linter(rules: Mapping[str, Any] | None = None) -> RuffLinter:
     """A linter for all areas of `rules`, to be shared by the analysers of one crew."""
     areas = (rules or analyser_rules())["areas"]
     select = [rule for area in AREAS for rule in areas[area]["select"]]
@@ -58,7 +58,7 @@ def new_linter(rules: Mapping[str, Any] | None = None) -> RuffLinter:
 
 def analysers_crew() -> dict[Area, AnalyserModel]:
     """One analyser per area; they share a linter, so that ruff runs once per set of files."""
-    linter = new_linter()
+    linter = _new_linter()
     return {area: AnalyserModel(area, linter=linter) for area in AREAS}
 
 
@@ -83,7 +83,7 @@ class AnalyserModel:
             raise ConfigError(f"no analyser for the area {area!r}; there are {', '.join(AREAS)}")
         self.area = area
         self._rules = rules or analyser_rules()
-        self.linter = linter or new_linter(self._rules)
+        self.linter = linter or _new_linter(self._rules)
         self._neutral = NeutralChecks(self._rules)
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ class AnalyserModel:
             )
         started = time.monotonic()
         diagnostics = await asyncio.to_thread(self.linter.lint, self._texts(view.task))
-        reply = self._find(view.task, diagnostics) if view.stage == "find" else self._assess(view, diagnostics)
+        reply = self._find(view, diagnostics) if view.stage == "find" else self._assess(view, diagnostics)
         return ModelReply(
             text=json.dumps(reply, ensure_ascii=False),
             usage=Usage(prompt_tokens=0, output_tokens=0, cached_tokens=0, usd_nanos=0),
@@ -118,8 +118,9 @@ class AnalyserModel:
     def _texts(self, task: Task) -> dict[str, str]:
         return {file.path: file.text or "" for file in task.files if not why_unread(file, self.languages)}
 
-    def _find(self, task: Task, diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
-        files = {file.path: file for file in task.files}
+    def _find(self, view: TurnView, diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
+        """Of a review in parts, each part's reply lists the next hundred of the whole change's findings."""
+        files = {file.path: file for file in view.task.files}
         unread = {path: why for path, file in files.items() if (why := why_unread(file, self.languages))}
         found = [
             finding for item in _few_syntax_errors(diagnostics) if (finding := self._reported(item, files[item.path]))
@@ -131,22 +132,23 @@ class AnalyserModel:
                 if noted.area == self.area and not twice:
                     found.append(_as_finding(noted))
         found.sort(key=lambda item: (-SEVERITIES.index(item["severity"]), item["file"], item["line"], item["code"]))
-        notes = [f"{len(found) - FINDINGS_MAX} more findings, the least severe ones, are not listed"]
-        notes = notes if len(found) > FINDINGS_MAX else []
+        unlisted = len(found) - FINDINGS_MAX * view.parts
+        notes = [f"{unlisted} more findings, the least severe ones, are not listed"] if unlisted > 0 else []
         notes += [f"not read: {path}: {why}" for path, why in sorted(unread.items())[:20]]
         if len(unread) > 20:
             notes.append(f"and {len(unread) - 20} more files not read")
-        return {"findings": found[:FINDINGS_MAX], "abstain": len(unread) == len(files), "notes": "\n".join(notes)}
+        listed = found[FINDINGS_MAX * view.part : FINDINGS_MAX * (view.part + 1)]
+        return {"findings": listed, "abstain": len(unread) == len(files), "notes": "\n".join(notes)}
 
     def _reported(self, item: Diagnostic, file: TaskFile) -> dict[str, Any] | None:
         """The finding of a diagnostic; None where it is another area's, quiet here, or not on a changed line."""
-        area = area_of(item.code, self._rules)
+        area = _area_of(item.code, self._rules)
         if area != self.area or _quiet(item.code, file.path, self._rules):
             return None
         line = _changed_line(item, file)
         if line is None:
             return None
-        severity = severity_of(item.code, self._rules)
+        severity = _severity_of(item.code, self._rules)
         text = f"{item.message} ({item.code})"
         if item.suppressed:
             if area != "security":
@@ -186,7 +188,7 @@ class AnalyserModel:
         if code.startswith(NEUTRAL):
             noted = any(item.code == code and item.line == line for item in self._neutral.run(file))
             return ("accept", "the check says so") if noted else ("reject", "the check does not say so")
-        if area_of(code, self._rules) is not None:
+        if _area_of(code, self._rules) is not None:
             said = (file.path, code, line) in told
             return ("accept", "the rule says so") if said else ("reject", f"ruff does not report {code} on this line")
         return self._claim_vote(task, file, line, finding)
@@ -229,7 +231,7 @@ def _as_finding(noted: Noted) -> dict[str, Any]:
     }
 
 
-def area_of(code: str, rules: Mapping[str, Any]) -> Area | None:
+def _area_of(code: str, rules: Mapping[str, Any]) -> Area | None:
     """Which area a rule belongs to; None for a code that none of them has."""
     if code == _SYNTAX:
         return "correctness"
@@ -239,13 +241,13 @@ def area_of(code: str, rules: Mapping[str, Any]) -> Area | None:
     return None
 
 
-def severity_of(code: str, rules: Mapping[str, Any]) -> Severity:
+def _severity_of(code: str, rules: Mapping[str, Any]) -> Severity:
     """A rule's severity: that of its longest prefix in the table, else its area's default."""
     known = [prefix for prefix in rules["severity"] if code.startswith(prefix)]
     if known:
         severity: Severity = rules["severity"][max(known, key=len)]
         return severity
-    area = area_of(code, rules)
+    area = _area_of(code, rules)
     default: Severity = rules["areas"][area]["default"] if area else "info"
     return default
 
