@@ -46,9 +46,14 @@ class _Verbs(click.Group):
             formatter.write_dl([(name, about) for name, (_, about) in _VERBS.items()])
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=(
-    "Exit codes: 0 done, 1 error, 2 usage, 3 undecided, pending or rejected, 4 undecided because the budget ran out."
-))
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit codes: 0 done, 1 error, 2 usage, 3 undecided, pending or rejected, "
+        "4 undecided because the budget ran out."
+    ),
+)
 @click.version_option(__version__, prog_name="madflow", message="%(prog)s %(version)s")
 def cli() -> None:
     """Several agents debate a change; a checked proposal comes out."""

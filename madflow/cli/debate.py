@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -20,11 +20,18 @@ AGENTS = 3
 @click.argument("question", required=False)
 @click.option("--task", "task_file", metavar="FILE", default="", help="A JSON task file instead of a question.")
 @click.option("--agents", type=click.IntRange(1, 26), default=None, help=f"Size of a generic crew ({AGENTS}).")
-@click.option("--protocol", type=click.Choice(["answer", "proposal"]), default=None, help="What comes out: an answer, or a plan.")
+@click.option(
+    "--protocol", type=click.Choice(["answer", "proposal"]), default=None, help="What comes out: an answer, or a plan."
+)
 @click.option("--root", metavar="DIR", default=".", help="The tree the debate is about (default: here).")
 @run_options
 def command(
-    question: str | None, task_file: str, agents: int | None, protocol: str | None, root: str, **shared: Any
+    question: str | None,
+    task_file: str,
+    agents: int | None,
+    protocol: Literal["answer", "proposal"] | None,
+    root: str,
+    **shared: Any,
 ) -> int:
     """Debate QUESTION, or the task in a file, until the panel decides, a round limit or the budget ends it.
 
@@ -43,7 +50,11 @@ def command(
     if task.files:
         raise ConfigError(f"{task_file}: has files; a diff is debated with `madflow review`")
     tree = check_root(root)
-    crew = load_crew(options.crew, models=options.models) if options.crew else generic_crew(agents or AGENTS, options.models)
+    crew = (
+        load_crew(options.crew, models=options.models)
+        if options.crew
+        else generic_crew(agents or AGENTS, options.models)
+    )
     fields = options.debate_fields()
     ledger = open_for_writing(ledger_path(options.ledger, tree))
     try:

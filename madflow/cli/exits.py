@@ -1,10 +1,10 @@
 """What the exit codes mean, in one place.
 
-    0  done: approved, whatever the stop reason; a review that was decided, whatever its verdict
-    1  an error
-    2  usage: whatever can be known before the first call
-    3  undecided, pending or rejected; with `review --fail-on request_changes` also that verdict
-    4  undecided because the budget ran out
+0  done: approved, whatever the stop reason; a review that was decided, whatever its verdict
+1  an error
+2  usage: whatever can be known before the first call
+3  undecided, pending or rejected; with `review --fail-on request_changes` also that verdict
+4  undecided because the budget ran out
 """
 
 from __future__ import annotations

@@ -38,9 +38,14 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _GIVEN = "as the crew sets it"
 _OPTIONS = (
-    click.option("--crew", metavar="NAME|DIR", default="", help="A shipped crew by name, or a folder with a crew.toml."),
     click.option(
-        "--model", "models", metavar="NAME", multiple=True,
+        "--crew", metavar="NAME|DIR", default="", help="A shipped crew by name, or a folder with a crew.toml."
+    ),
+    click.option(
+        "--model",
+        "models",
+        metavar="NAME",
+        multiple=True,
         help="A model for the agents that have none, e.g. openai/gpt-5-mini; several are dealt round-robin.",
     ),
     click.option("--api-base", metavar="URL", default="", help="Base URL of an OpenAI-compatible server."),
@@ -49,9 +54,14 @@ _OPTIONS = (
     click.option("--rounds", type=click.IntRange(1, 50), default=None, help=f"At most so many rounds ({_GIVEN})."),
     click.option("--stop", metavar="CONDITION", default="", help='When to stop, e.g. "converged | stable:2".'),
     click.option("--topology", metavar="KIND", default="", help="Who sees whom: all, ring, sparse:K."),
-    click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every order."),
     click.option(
-        "--fallback", "fallbacks", type=click.Choice(["mediator", "judge", "human"]), multiple=True,
+        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every order."
+    ),
+    click.option(
+        "--fallback",
+        "fallbacks",
+        type=click.Choice(["mediator", "judge", "human"]),
+        multiple=True,
         help="What to try, in order and once each, where the panel does not decide.",
     ),
     click.option("--tokens", type=click.IntRange(1), default=100_000, show_default=True, help="Cap on tokens."),
@@ -66,7 +76,9 @@ _OPTIONS = (
     click.option("--by", metavar="NAME", default="", help="Who answers with --human."),
     click.option("--notes", metavar="TEXT", default="", help="Why, with --human."),
     click.option("--out", metavar="FILE", default="", help="Write the proposal here."),
-    click.option("--json", "as_json", is_flag=True, help="Print the proposal as JSON on stdout, and nothing else there."),
+    click.option(
+        "--json", "as_json", is_flag=True, help="Print the proposal as JSON on stdout, and nothing else there."
+    ),
     click.option("--quiet", "-q", is_flag=True, help="No progress."),
 )
 
@@ -146,7 +158,9 @@ def run_options(function: _F) -> _F:
 def ledger_option(function: _F) -> _F:
     """`--root` and `--ledger`, for verbs that run nothing."""
     root = click.option("--root", metavar="DIR", default=".", help="The tree the ledger belongs to (default: here).")
-    return root(click.option("--ledger", metavar="FILE", default="", help=f"The ledger (default: ROOT/{LEDGER}).")(function))
+    return root(
+        click.option("--ledger", metavar="FILE", default="", help=f"The ledger (default: ROOT/{LEDGER}).")(function)
+    )
 
 
 def check_id(debate_id: str) -> None:

@@ -44,8 +44,10 @@ def write_atomically(path: Path, text: str) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise MadflowError(f"{path}: cannot be written ({error.strerror or error}); the ledger has the result: "
-                           "run `madflow replay ID --out FILE`") from error
+        raise MadflowError(
+            f"{path}: cannot be written ({error.strerror or error}); the ledger has the result: "
+            "run `madflow replay ID --out FILE`"
+        ) from error
 
 
 def _mode(target: Path) -> int:

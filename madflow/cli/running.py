@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,9 +77,9 @@ async def _run(
 
 
 def _human(options: RunOptions, ledger: SqliteLedger) -> Human:
-    """Gives the word of --human, once, to a debate that waits for one now. Nobody answers a question yet to be asked."""
-    from ..debate.stream import DebateStream, stream_name
+    """Gives the word of --human to a debate that waits for it now: nobody answers a question that is yet to be asked."""
     from ..clock import SystemClock
+    from ..debate.stream import DebateStream, stream_name
 
     debate_id = options.debate_id or ""
     known = bool(ledger.read(stream_name(debate_id)))

@@ -13,7 +13,7 @@ __all__ = ["command"]
 @click.command("schema")
 @click.argument("document", type=click.Choice(["proposal"]))
 @click.option("--json", "as_json", is_flag=True, help="The schema is JSON with or without this.")
-def command(document: str, as_json: bool) -> None:  # noqa: ARG001 - every verb takes --json
+def command(document: str, as_json: bool) -> None:
     """Print the JSON schema (draft 2020-12) of a DOCUMENT that madflow writes."""
     from ..core.proposal import proposal_schema
 

@@ -1,8 +1,8 @@
 """Text of other origin (model output, file names, questions), made safe for a terminal.
 
 A reply or a file name may hold escape sequences that move the cursor, rename the window or paint over what stands
-there, and direction marks that make text read as what it is not. `clean` takes all of that out; nothing else prints such
-text. In JSON nothing may be lost, so there the same characters are written as \\uXXXX.
+there, and direction marks that make text read as what it is not. `clean` takes all of that out; nothing else prints
+such text. In JSON nothing may be lost, so there the same characters are written as \\uXXXX.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def json_text(data: Any) -> str:
-    """One JSON document, indented, ending in a newline. Characters a terminal would act on are escaped, none is lost."""
+    """One JSON document, indented, ending in a newline. What a terminal would act on is escaped; nothing is lost."""
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     return _UNSAFE.sub(_escaped, text) + "\n"
 

@@ -1,0 +1,77 @@
+"""`madflow review`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ..errors import TaskError
+from .options import RunOptions, check_root, ledger_path, open_for_writing, run_options
+from .output import note
+from .running import run_debate
+
+if TYPE_CHECKING:
+    from ..crews import Crew
+
+__all__ = ["command"]
+
+DIFF_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Read at most so much; how large a diff may be, and what is left out, is the review's own affair."""
+
+
+@click.command("review")
+@click.argument("diff", metavar="DIFF|-")
+@click.option(
+    "--root", metavar="DIR", default=None, help="The tree after the change; without it only the diff is read."
+)
+@click.option("--fail-on", type=click.Choice(["request_changes"]), default=None, help="Exit 3 on this verdict, too.")
+@run_options
+def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> int:
+    """Review the unified diff in a file, or on stdin with `-`.
+
+    Without --model and --crew the analysers crew reviews: static analysis in three seats, no key, no network.
+    """
+    from ..review.api import review_debate
+
+    options = RunOptions(**shared)
+    options.check()
+    tree = None if root is None else check_root(root)
+    text = _read(diff)
+    crew = _crew(options)
+    ledger = open_for_writing(ledger_path(options.ledger, tree or Path()))
+    try:
+        debate = review_debate(text, root=tree, crew=crew, ledger=ledger, **options.debate_fields())
+        return run_debate(debate, options, ledger, fail_on or "")
+    finally:
+        ledger.close()
+
+
+def _crew(options: RunOptions) -> Crew:
+    from ..crews import load_crew
+
+    if not options.models and not options.crew:
+        note("no model configured: the analysers crew reviews (static analysis, no LLM); for an LLM give --model NAME")
+    name = options.crew or ("review" if options.models else "analysers")
+    return load_crew(name, models=options.models)
+
+
+def _read(diff: str) -> bytes:
+    """The diff's bytes. Raises TaskError naming the file, or the size and its limit."""
+    try:
+        if diff == "-":
+            text = sys.stdin.buffer.read(DIFF_BYTES_MAX + 1)
+        else:
+            with Path(diff).open("rb") as file:
+                text = file.read(DIFF_BYTES_MAX + 1)
+    except OSError as error:
+        raise TaskError(
+            f"{diff}: {error.strerror or error}; give the path of a unified diff, or - for stdin"
+        ) from error
+    if len(text) > DIFF_BYTES_MAX:
+        raise TaskError(
+            f"{diff}: larger than the limit of {DIFF_BYTES_MAX} bytes; review it in parts (git diff -- PATH)"
+        )
+    return text

@@ -1,0 +1,139 @@
+"""A proposal in a few lines for a human. What is printed is of other origin (replies, paths): all of it is cleaned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .text import clean, one_line
+
+if TYPE_CHECKING:
+    from ..core.proposal import Proposal
+
+__all__ = ["summary"]
+
+_FINDINGS_MAX = 200
+_FILES_MAX = 50
+
+
+def summary(proposal: Proposal) -> str:
+    """Result, what was decided, votes, why it stopped, and what it cost; ends in a newline."""
+    decision = proposal.decision
+    body: Callable[[Proposal], list[str]] = _BODIES[proposal.protocol]
+    lines = [f"{decision.result}: {_headline(proposal)}", *body(proposal)]
+    lines += ["", "Votes", *_votes(proposal)]
+    if decision.dissent and proposal.protocol != "review":
+        lines += ["", f"Dissent: {', '.join(one_line(str(row.get('agent', '')), 64) for row in decision.dissent)}"]
+    numbers = ", ".join(f"{key} {one_line(str(value), 60)}" for key, value in sorted(decision.stop_numbers.items()))
+    lines += ["", f"Stopped: {decision.stop_reason}" + (f" ({numbers})" if numbers else "")]
+    lines += [f"Rule: {decision.rule}, threshold {decision.threshold}, decided by {one_line(decision.decided_by, 80)}"]
+    lines += [f"Cost: {_cost(proposal.usage)}"]
+    lines += [f"Proposal: {proposal.proposal_id}  digest {proposal.digest[:16]}  expires {proposal.expires_at}"]
+    return "\n".join(lines) + "\n"
+
+
+def _headline(proposal: Proposal) -> str:
+    content = proposal.content
+    if proposal.protocol == "review":
+        return str(content.get("verdict") or "no verdict")
+    if proposal.protocol == "proposal":
+        return one_line(str(content.get("summary") or "no plan"), 300)
+    return one_line(str(content.get("answer_text") or "no answer"), 300)
+
+
+def _answer(proposal: Proposal) -> list[str]:
+    options = proposal.content.get("options") or ()
+    if len(options) < 2:
+        return []
+    scores = proposal.decision.tally.scores
+    rows = [(one_line(str(o["id"]), 24), str(scores.get(o["id"], "0")), one_line(str(o["text"]), 120)) for o in options]
+    return ["", "Options", *_columns(rows)]
+
+
+def _plan(proposal: Proposal) -> list[str]:
+    lines: list[str] = []
+    if proposal.plan:
+        lines += ["", "Plan"]
+        lines += [f"  {i}. {step.step} {one_line(_target(step), 120)}" for i, step in enumerate(proposal.plan, start=1)]
+    if proposal.risks:
+        lines += ["", "Risks", *(f"  {risk.kind}: {one_line(risk.note)}" for risk in proposal.risks)]
+    unverified = [item for item in proposal.evidence if item.verified is not True]
+    if unverified:
+        shown = ", ".join(one_line(item.ref, 80) for item in unverified[:10])
+        lines += ["", f"Evidence not verified: {shown}"]
+    mediation = proposal.decision.mediation
+    if mediation:
+        kind, text = str(mediation.get("kind", "")), str(mediation.get("text", ""))
+        lines += ["", f"Mediation ({one_line(kind, 30)}): {one_line(text, 300)}"]
+    return lines
+
+
+def _target(step: Any) -> str:
+    extra = step.model_extra or {}
+    cmd = extra.get("cmd")
+    words = cmd if isinstance(cmd, list) else [extra.get("name") or extra.get("url") or ""]
+    return step.target or " ".join(str(word) for word in words)
+
+
+def _review(proposal: Proposal) -> list[str]:
+    content = proposal.content
+    findings = list(content.get("findings") or ())
+    lines = ["", f"Findings ({len(findings)})"]
+    rows = [
+        (f"{one_line(str(f['file']), 120)}:{f['line']}", str(f["severity"]), _finding_text(f))
+        for f in findings[:_FINDINGS_MAX]
+    ]
+    lines += _columns(rows) or ["  none"]
+    if len(findings) > _FINDINGS_MAX:
+        lines += [f"  and {len(findings) - _FINDINGS_MAX} more; --json has all"]
+    rejected = content.get("rejected_findings") or ()
+    if rejected:
+        lines += [f"  ({len(rejected)} more were raised and rejected by the other seats)"]
+    return [*lines, *_coverage(content.get("coverage") or {})]
+
+
+def _finding_text(finding: Mapping[str, Any]) -> str:
+    code = one_line(str(finding.get("code") or ""), 40)
+    marks = [f"[{code}]"] if code else []
+    marks += [str(finding["status"])] if finding.get("status") == "unconfirmed" else []
+    marks += ["quote not found"] if finding.get("verified") is False else []
+    return one_line(str(finding["text"]), 200) + (f"  ({'; '.join(marks)})" if marks else "")
+
+
+def _coverage(coverage: Mapping[str, Any]) -> list[str]:
+    rows = list(coverage.get("files") or ())
+    lines = ["", f"Coverage: {coverage.get('read', 0)} of {len(rows)} files read"]
+    unread = [row for row in rows if not row["read_by"]]
+    for row in unread[:_FILES_MAX]:
+        why = row.get("left_out") or "; ".join(sorted(set((row.get("unread") or {}).values()))) or "no seat answered"
+        lines.append(f"  not read: {one_line(str(row['file']), 120)}  ({one_line(str(why), 120)})")
+    if len(unread) > _FILES_MAX:
+        lines.append(f"  and {len(unread) - _FILES_MAX} more; --json has all")
+    return lines
+
+
+_BODIES: dict[str, Callable[[Proposal], list[str]]] = {"answer": _answer, "proposal": _plan, "review": _review}
+
+
+def _votes(proposal: Proposal) -> list[str]:
+    return _columns([(vote.agent, one_line(vote.decision, 60), one_line(vote.notes, 120)) for vote in proposal.votes])
+
+
+def _cost(usage: Mapping[str, Any]) -> str:
+    tokens = usage.get("prompt_tokens", 0) + usage.get("output_tokens", 0)
+    caps = usage.get("caps") or {}
+    usd = usage.get("usd")
+    money = f", ${usd}" if usd not in (None, "0.00") else ""
+    return f"{tokens:,} of {caps.get('tokens', 0):,} tokens, {usage.get('calls', 0)} calls{money}"
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows as aligned columns, indented by two."""
+    if not rows:
+        return []
+    widths = [min(60, max(len(row[i]) for row in rows)) for i in range(len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        lines.append(clean(f"  {'  '.join([*cells, row[-1]])}".rstrip()))
+    return lines
