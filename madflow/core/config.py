@@ -8,6 +8,7 @@ that a refused resume can name the file that changed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -75,33 +76,38 @@ class Config(Frozen):
                 raise ValueError(f'fallback "{role}" needs an agent with the role {role}; the panel has none')
         if (self.tie == "judge" or self.rule_.needs_judge) and not self.seat_of("judge"):
             raise ValueError('the rule or tie policy asks a judge; add an agent with role = "judge"')
+        strangers = sorted(set(self.rule_.holders) - set(self.electorate))
+        if strangers:
+            ballots = ", ".join(self.electorate)
+            raise ValueError(f"veto holders without a ballot: {', '.join(strangers)}; ballots: {ballots}")
+        _check_options(self.task)
         parse_stop(self.stop)
         parse_topology(self.topology)
         quorum(self.electorate_weight, self.faulty)
         return self
 
-    @property
+    @cached_property
     def rule_(self) -> Rule:
         return parse_rule(self.rule)
 
-    @property
+    @cached_property
     def stop_(self) -> StopCondition:
         return parse_stop(self.stop)
 
-    @property
+    @cached_property
     def voters(self) -> tuple[Seat, ...]:
         """Seats that hold a ballot, by id: the panel's order never matters."""
         return tuple(sorted((seat for seat in self.seats if seat.votes), key=lambda seat: seat.agent))
 
-    @property
+    @cached_property
     def electorate(self) -> dict[str, int]:
         return {seat.agent: seat.weight for seat in self.voters}
 
-    @property
+    @cached_property
     def electorate_weight(self) -> int:
         return sum(seat.weight for seat in self.seats if seat.votes)
 
-    @property
+    @cached_property
     def quorum(self) -> int:
         """Valid weight below which nothing is decided, frozen for the debate."""
         return quorum(self.electorate_weight, self.faulty)
@@ -121,6 +127,14 @@ class Config(Frozen):
         data = self.model_dump(mode="json", exclude={"limits", "seats", "warm_first"})
         data["seats"] = {seat.agent: seat.model_dump(mode="json", exclude={"agent"}) for seat in self.seats}
         return data
+
+
+def _check_options(task: Task) -> None:
+    ids = [oid for oid, _ in task.options]
+    for oid in ids:
+        if not oid.strip() or oid in ("abstain", "invalid", "missing") or ids.count(oid) > 1:
+            why = "is used twice" if ids.count(oid) > 1 else "is empty or reserved"
+            raise ValueError(f"option id {oid!r} {why}; give every option an id of its own")
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

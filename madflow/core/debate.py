@@ -164,6 +164,7 @@ def _cut(state: State, payload: Mapping[str, Any], _at_ms: int) -> State:
     state = replace(
         state,
         closed=state.closed if unstarted else (*state.closed, closed),
+        memo=dict(state.memo),
         stage=None,
         answers={},
         cut=state.cut or cut,
@@ -213,7 +214,7 @@ def _close(state: State) -> State:
     assert state.stage is not None  # noqa: S101 - only called for an open stage
     early = any(a.cause == "unassailable" for a in state.answers.values())
     closed = Closed(state.stage, dict(state.answers))
-    state = replace(state, closed=(*state.closed, closed), stage=None, answers={})
+    state = replace(state, closed=(*state.closed, closed), stage=None, answers={}, memo=dict(state.memo))
     if closed.stage.kind == "judge":
         return _after_judge(state)
     if state.cut is not None and closed.stage.kind != "mediate":
@@ -315,7 +316,7 @@ def _decision(state: State, box: BallotBox, outcome: Outcome, decided_by: str) -
         "quorum": state.config.quorum,
         "tie": state.config.tie,
         "result": outcome.result,
-        "choice": outcome.winner if outcome.result in ("approved", "rejected") else None,
+        "choice": outcome.winner,
         "tally": {**counts, **weights, "scores": dict(sorted(outcome.scores.items()))},
         "stop_reason": stop.reason,
         "stop_numbers": dict(stop.numbers),

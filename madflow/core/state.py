@@ -79,7 +79,8 @@ class State:
         stop: the one stop reason, once there is one.
         used: fallbacks already tried, each at most once.
         human: the human's word, where one was given: {"choice", "by", "notes"}.
-        memo: what protocols derived from closed stages, which never change; shared by the states that follow.
+        memo: what protocols derived from closed stages, which never change; a state that closes another stage
+            gets a copy, so that two futures of one state never read each other's.
         refused: (agent, cause) of every ballot or reply that came too late, twice, or from nobody.
     """
 

@@ -218,9 +218,11 @@ def _model_name(agent: Agent) -> str:
 def _analyser_languages(model: Any) -> frozenset[str] | None:
     if not (isinstance(model, str) and model.startswith(ANALYSER)):
         return None
-    from ..models.analysers import AnalyserModel
+    from ..models.analysers import AREAS, AnalyserModel
 
-    return AnalyserModel(model.removeprefix(ANALYSER)).languages
+    if model.removeprefix(ANALYSER) not in AREAS:
+        raise ConfigError(f"unknown analyser {model!r}; there are {', '.join(ANALYSER + area for area in AREAS)}")
+    return AnalyserModel.languages
 
 
 def build_clients(agents: Sequence[Agent], api_base: str | None) -> dict[str, ModelClient]:
@@ -229,6 +231,10 @@ def build_clients(agents: Sequence[Agent], api_base: str | None) -> dict[str, Mo
 
     clients: dict[str, ModelClient] = {}
     by_name: dict[str, ModelClient] = {}
+    if any(isinstance(agent.model, str) and agent.model.startswith(ANALYSER) for agent in agents):
+        from ..models.analysers import analysers_crew
+
+        by_name.update({f"{ANALYSER}{area}": client for area, client in analysers_crew().items()})
     for agent in agents:
         model = agent.model
         if isinstance(model, str):
@@ -243,10 +249,6 @@ def build_clients(agents: Sequence[Agent], api_base: str | None) -> dict[str, Mo
 
 
 def _named_client(name: str, api_base: str | None) -> ModelClient:
-    if name.startswith(ANALYSER):
-        from ..models.analysers import AnalyserModel
-
-        return AnalyserModel(name.removeprefix(ANALYSER))
     from ..models.resolve import resolve_model
 
     return resolve_model(name, api_base=api_base, env=os.environ)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from ...errors import ConfigError
 from ..ballots import BallotBox
 from ..canonical import digest
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import DebateView, RoundRecord, Stop
-from .base import cast_choice, final_outcome, normalise, option_index, poll_outcome, seats_ask
+from .base import cast_choice, final_outcome, normalise, option_index, poll_outcome, seats_ask, text_index
 
 __all__ = ["AnswerProtocol"]
 
@@ -25,6 +26,7 @@ class AnswerProtocol:
     """See the module's docstring."""
 
     def first(self, state: State) -> Stage:
+        _check_options(state)
         return Stage(1, "position", 1, seats_ask(state, "position"), options=state.config.task.options)
 
     def next(self, state: State) -> Stage | Stop:
@@ -83,7 +85,8 @@ class AnswerProtocol:
     def live(self, state: State, so_far: Closed) -> BallotBox:
         options = self.options(state)
         box = BallotBox.open(self.options_digest(state), tuple(oid for oid, _ in options), state.config.electorate)
-        index = option_index(options)
+        free = so_far.stage.kind == "position" and not state.config.task.options
+        index = text_index(options) if free else option_index(options)
         for ask, answer in so_far.answers.items():
             box = cast_choice(box, ask.agent, answer, index, _choices(answer))
         return box
@@ -131,7 +134,13 @@ class AnswerProtocol:
             for ask, answer in closed.answers.items()
             if answer.status != "missing"
         )
-        return DebateView(tuple(rounds), state.config.rounds, quorum=state.config.quorum, live_weight=live)
+        return DebateView(
+            tuple(rounds),
+            state.config.rounds,
+            quorum=state.config.quorum,
+            live_weight=live,
+            weights=state.config.electorate,
+        )
 
     def subject(self, state: State) -> dict[str, Any]:
         options = self.options(state)
@@ -168,3 +177,16 @@ def _choices(answer: Answer) -> tuple[str, ...]:
     reply = answer.reply or {}
     ranking = tuple(str(item) for item in reply.get("ranking") or ())
     return ranking or (str(reply.get("answer", "")),)
+
+
+def _check_options(state: State) -> None:
+    """Refuse fixed options that no vote could be held on, before anything is asked (ConfigError)."""
+    ids = [oid for oid, _ in state.config.task.options]
+    BallotBox.open("the task's options", ids, state.config.electorate)
+    seen: dict[str, str] = {}
+    for oid in ids:
+        key = normalise(oid)
+        if not key or key in seen:
+            other = f"reads like {seen[key]!r}" if key else "is only punctuation"
+            raise ConfigError(f"option id {oid!r} {other}: replies could not tell them apart; give ids like A, B, C")
+        seen[key] = oid

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -17,7 +18,16 @@ from ..rules import Outcome, decide
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import Stop
 
-__all__ = ["MOTION", "DebateProtocol", "cast_choice", "final_outcome", "normalise", "poll_outcome", "seats_ask"]
+__all__ = [
+    "MOTION",
+    "DebateProtocol",
+    "cast_choice",
+    "final_outcome",
+    "normalise",
+    "poll_outcome",
+    "seats_ask",
+    "text_index",
+]
 
 MOTION = (("approve", "approve"), ("reject", "reject"))
 
@@ -83,16 +93,21 @@ def cast_choice(
         return box.spoil(agent, answer.cause)
     reply = answer.reply or {}
     notes = str(reply.get("notes") or reply.get("reasoning") or "")[:2000]
-    if choices == ("abstain",):
+    if len(choices) == 1 and normalise(choices[0]) == "abstain":
         return box.abstain(agent, notes)
     named = tuple(options.get(normalise(choice), choice) for choice in choices)
     return box.cast(agent, named, subject=box.subject, notes=notes, confidence=reply.get("confidence"))[0]
 
 
 def option_index(options: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Normalised id or text → option id. An id wins over another option's text."""
-    by_text = {normalise(text): oid for oid, text in options}
-    return {**by_text, **{normalise(oid): oid for oid, _ in options}}
+    """Normalised id or text → option id. An id wins over another option's text; a text that two share names neither."""
+    return {**text_index(options), **{normalise(oid): oid for oid, _ in options}}
+
+
+def text_index(options: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Normalised text → option id, for free positions: they name no ids, and must not be read as one."""
+    shared = Counter(normalise(text) for _, text in options)
+    return {key: oid for oid, text in options if (key := normalise(text)) and shared[key] == 1}
 
 
 def judged_choice(state: State) -> str | None:
@@ -137,5 +152,9 @@ def _settled(outcome: Outcome, choice: str, motion: bool) -> Outcome:
     if choice == "none":
         return outcome
     if motion:
-        return replace(outcome, result="approved" if choice == "approve" else "rejected", winner=choice)
+        return (
+            replace(outcome, result="approved", winner=choice)
+            if choice == "approve"
+            else replace(outcome, result="rejected")
+        )
     return replace(outcome, result="approved", winner=choice)

@@ -244,7 +244,13 @@ class MotionProtocol:
             )
             seen |= claims
             live = sum(state.config.electorate[agent] for agent in answered)
-        return DebateView(tuple(rounds), state.config.rounds, quorum=state.config.quorum, live_weight=live)
+        return DebateView(
+            tuple(rounds),
+            state.config.rounds,
+            quorum=state.config.quorum,
+            live_weight=live,
+            weights=state.config.electorate,
+        )
 
     def subject(self, state: State) -> dict[str, Any]:
         versions = self.versions(state)

@@ -1,0 +1,95 @@
+"""A review as a debate: a diff in, a `Debate` out, ready to run.
+
+Without a model the reviewers are code (the crew `analysers`). Language models get the diff in parts that fit the
+budget; what no part holds is left out with its reason, and the proposal's coverage says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..core.config import Config
+from ..core.limits import Budget
+from ..core.messages import Evidence, Task
+from ..core.state import Ask
+from ..crews import Crew, load_crew
+from ..debate.session import Verify
+from ..debate.setup import Debate
+from ..errors import ConfigError
+from ..prompts import find_prompts, read_beneath
+from .diff import read_diff
+from .evidence import check_evidence
+from .parts import PART_CHARS_MIN, split
+
+__all__ = ["CODE_CREW", "MODEL_CREW", "PART_CHARS_MAX", "evidence_verifier", "review_debate", "review_parts"]
+
+CODE_CREW = "analysers"
+MODEL_CREW = "review"
+PART_CHARS_MAX = 48_000
+"""A part of a diff that one call reads, in characters: about 12,000 tokens, within every current context window."""
+
+_FIND_SHARE = (3, 5)  # of the token budget goes to reading; the rest is for replies, votes and repairs
+_PARTS_MAX = 64
+
+
+def review_debate(
+    diff: str | bytes,
+    *,
+    root: Path | None = None,
+    crew: str | Path | Crew | None = None,
+    models: Sequence[str] = (),
+    question: str = "",
+    **options: Any,
+) -> Debate:
+    """The debate that reviews `diff`.
+
+    Args:
+        root: the tree after the change; without it only the diff is read.
+        crew: reviewers; without it the analysers, or the crew `review` where models are given.
+        models: dealt to the crew's agents that have none.
+        question: what the seats are asked; the shipped question where empty.
+        options: any other field of `Debate`.
+
+    Raises:
+        TaskError: the diff cannot be reviewed; ConfigError: the crew, a model or an option cannot be used.
+    """
+    if not isinstance(crew, Crew):
+        crew = load_crew(crew or (MODEL_CREW if models else CODE_CREW), models=models)
+    elif models:
+        raise ConfigError("models are dealt when a crew is loaded; give them to load_crew, or give the crew's name")
+    agents = options.get("agents") or crew.agents
+    text = question or read_beneath(find_prompts() / "protocols" / "review", "question.md")
+    task = read_diff(diff, question=text, root=root)
+    readers = [agent for agent in agents if isinstance(agent.model, str) and not agent.model.startswith("analyser:")]
+    parts: tuple[tuple[str, ...], ...] = ()
+    if readers:
+        budget: Budget = options.get("budget") or Budget()
+        task, parts = review_parts(task, budget.tokens, len(readers))
+    return Debate(task=task, crew=replace(crew, protocol="review"), protocol="review", parts=parts, **options)
+
+
+def review_parts(task: Task, tokens: int, readers: int) -> tuple[Task, tuple[tuple[str, ...], ...]]:
+    """The task in parts that `readers` seats can all read within three fifths of `tokens`, counting a byte a token:
+    the worst case of a model whose tokenizer is unknown. One part is no part at all: everything is read in one call."""
+    room = tokens * _FIND_SHARE[0] // (_FIND_SHARE[1] * max(1, readers))
+    size = max(PART_CHARS_MIN, min(PART_CHARS_MAX, room))
+    made = split(task, size, max(1, min(_PARTS_MAX, room // size)))
+    return made.task, made.paths if len(made.paths) > 1 else ()
+
+
+def evidence_verifier(root: Path | None) -> Verify:
+    """Checks what a drafted plan quotes against the tree beneath `root`; facts are recorded with the draft."""
+
+    def verify(config: Config, ask: Ask, reply: Mapping[str, Any]) -> Mapping[str, Any]:
+        draft = (reply.get("draft") or {}) if ask.kind == "mediate" else reply
+        quoted = draft.get("evidence") or ()
+        if ask.kind not in ("draft", "revise", "mediate") or not quoted:
+            return {}
+        items = [Evidence(id=f"E{number}", **item) for number, item in enumerate(quoted, start=1)]
+        checked = check_evidence(items, root=root, task=config.task)
+        return {"evidence": [item.verified for item in checked]}
+
+    return verify
