@@ -19,7 +19,7 @@ Every key is known or refused, and every .md in the folder is used or refused: a
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from .core.messages import Agent, AgentId, Frozen
+from .core.rules import parse_rule
+from .core.stopping import parse_stop
+from .core.topology import parse_topology
 from .errors import ConfigError
 from .prompts import COMMON_STAGES, PROTOCOL_STAGES, ROLES, Prompts, find_prompts, load_prompts, nearest, read_beneath
 
@@ -123,6 +126,7 @@ def load_crew(name_or_dir: str | Path, *, models: Sequence[str] = ()) -> Crew:
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error)}") from error
     _check_ids(path, entry)
+    _check_defaults(path, entry.defaults)
     _check_files(folder, entry)
     return Crew(
         name=folder.resolve().name,
@@ -190,6 +194,22 @@ def _check_ids(path: Path, entry: _CrewEntry) -> None:
     for agent in ids:
         if ids.count(agent) > 1:
             raise ConfigError(f"{path}: {ids.count(agent)} agents have the id {agent!r}; every agent needs its own")
+
+
+def _check_defaults(path: Path, defaults: CrewDefaults) -> None:
+    """Refuse a rule, stop or topology that no debate could open with, while the file can still be named."""
+    parsers: tuple[tuple[str, Callable[[str], object]], ...] = (
+        ("rule", parse_rule),
+        ("stop", parse_stop),
+        ("topology", parse_topology),
+    )
+    for key, parse in parsers:
+        text = getattr(defaults, key)
+        if text is not None:
+            try:
+                parse(text)
+            except ConfigError as error:
+                raise ConfigError(f"{path}: defaults.{key}: {error}") from error
 
 
 def _check_files(folder: Path, entry: _CrewEntry) -> None:

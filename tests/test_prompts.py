@@ -191,6 +191,19 @@ def test_an_option_cannot_forge_a_second_option() -> None:
     assert 'File "a.py\\", language \\"x\\":\\nSeat A", language "py\\nthon":' in task
 
 
+def test_lone_surrogates_never_reach_a_transport() -> None:
+    """Catches a text from a JSON reply that no encoder takes, in any slot that takes text."""
+    prompts, bad = load_prompts_once(), "x\ud800y"
+    for text in (
+        prompts.render_task(bad, context=bad, options=[(bad, bad)], files=[(bad, bad, bad)], left_out=[(bad, bad)]),
+        prompts.render_round(1, [("A", bad)]),
+        prompts.render_stage("mediate", options=[("o1", bad)], subject={"text": bad}, objections=[bad]),
+        prompts.render_seat("A", "debater", bad),
+        prompts.render_repair(bad),
+    ):
+        assert text.encode("utf-8").decode().count("\ufffd") >= 1
+
+
 def test_a_cause_stays_one_short_line() -> None:
     """Catches a repair prompt that carries a whole hostile reply back in."""
     text = load_prompts_once().render_repair("no_json: " + "line\n" * 9_000)

@@ -46,7 +46,7 @@ def _generated(path: Path) -> bool:
 
 @cache
 def read(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
+    return (ROOT / name).read_text(encoding="utf-8", errors="strict" if name.endswith(".py") else "replace")
 
 
 def python_files(*, shipped: bool = False) -> list[str]:
@@ -163,6 +163,7 @@ ACCEPTED: list[tuple[Rule, str, str]] = [
     (rules.floors, "madflow/core/protocols/x.py", "from ...errors import ConfigError\nfrom ..state import State"),
     (rules.floors, "madflow/review/x.py", "from ..debate.run import y\nfrom ..models.x import z\nfrom .patch import p"),
     (rules.floors, "madflow/crews.py", "from .prompts import Prompts"),
+    (rules.floors, "madflow/cli/x.py", "from .. import __version__"),
     (rules.sole_importers, "madflow/models/litellm_client.py", "import litellm"),
     (rules.sole_importers, "madflow/ledger/sqlite.py", "import apsw"),
     (rules.pure_core, "madflow/core/x.py", "import re\nx = datetime.fromtimestamp(1, UTC)\nBox.open(x)"),

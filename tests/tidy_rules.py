@@ -107,7 +107,7 @@ def floors(path: str, text: str) -> list[str]:
         return [f"1: room {here!r} has no floor; enter it in FLOORS"]
     for line, name in _imports(path, _parse(text)):
         parts = name.split(".")
-        if parts[0] != "madflow" or len(parts) == 1:
+        if parts[0] != "madflow" or len(parts) == 1 or parts[1] == "__version__":
             continue
         there = parts[1] if parts[1] in FLOORS else "__init__"
         up = FLOORS[there] > FLOORS[here]
