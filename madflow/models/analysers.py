@@ -17,14 +17,14 @@ import asyncio
 import json
 import time
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
 from ..core.findings import NEUTRAL, SEVERITIES, can_judge, check_claims, why_unread
-from ..core.messages import Claim, Severity, Task, TaskFile
+from ..core.messages import Claim, Severity, Task
 from ..errors import ConfigError, PermanentModelError
 from ..ports import ModelReply, ModelRequest, Quote, TurnView, Usage
 from .lint import Diagnostic, RuffLinter
@@ -38,6 +38,9 @@ AREAS: tuple[Area, ...] = get_args(Area)
 FINDINGS_MAX = 100
 _QUOTE_MAX = 400
 _SPAN_MAX = 20
+_NAMED_MAX = 20
+_NOTE_MAX = 4_000
+_VOTES_MAX = 1_000  # as many as a reply may hold; a finding beyond them has no vote of this seat
 _SYNTAX = "invalid-syntax"
 _SYNTAX_MAX = 2
 
@@ -106,46 +109,47 @@ class AnalyserModel:
                 "bad_stage", f"an analyser takes part in reviews only (find, assess), not in {stage}; configure a model"
             )
         started = time.monotonic()
-        diagnostics = await asyncio.to_thread(self.linter.lint, self._texts(view.task))
-        reply = self._find(view, diagnostics) if view.stage == "find" else self._assess(view, diagnostics)
+        text = await asyncio.to_thread(self._answer, view)
         return ModelReply(
-            text=json.dumps(reply, ensure_ascii=False),
+            text=text,
             usage=Usage(prompt_tokens=0, output_tokens=0, cached_tokens=0, usd_nanos=0),
             latency_ms=int((time.monotonic() - started) * 1000),
             model=f"analysers/{self.area}",
         )
 
-    def _texts(self, task: Task) -> dict[str, str]:
-        return {file.path: file.text or "" for file in task.files if not why_unread(file, self.languages)}
+    def _answer(self, view: TurnView) -> str:
+        """The reply to a view. Blocks: ruff runs, and large texts are searched."""
+        change = _Change(view.task, self.languages, self._neutral)
+        diagnostics = self.linter.lint({path: change.files[path].text or "" for path in change.read})
+        reply = (
+            self._find(view, change, diagnostics) if view.stage == "find" else self._assess(view, change, diagnostics)
+        )
+        return json.dumps(reply, ensure_ascii=False)
 
-    def _find(self, view: TurnView, diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
+    def _find(self, view: TurnView, change: _Change, diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
         """Of a review in parts, each part's reply lists the next hundred of the whole change's findings."""
-        files = {file.path: file for file in view.task.files}
-        unread = {path: why for path, file in files.items() if (why := why_unread(file, self.languages))}
-        found = [
-            finding for item in _few_syntax_errors(diagnostics) if (finding := self._reported(item, files[item.path]))
-        ]
+        found = [finding for item in _few_syntax_errors(diagnostics) if (finding := self._reported(item, change))]
         linted = {(finding["file"], finding["line"]) for finding in found}
-        for path in sorted(files):
-            for noted in self._neutral.run(files[path]):
+        for path in sorted(change.files):
+            for noted in change.noted(path):
                 twice = noted.code == f"{NEUTRAL}debug-leftover" and (path, noted.line) in linted
                 if noted.area == self.area and not twice:
                     found.append(_as_finding(noted))
         found.sort(key=lambda item: (-SEVERITIES.index(item["severity"]), item["file"], item["line"], item["code"]))
         unlisted = len(found) - FINDINGS_MAX * view.parts
         notes = [f"{unlisted} more findings, the least severe ones, are not listed"] if unlisted > 0 else []
-        notes += [f"not read: {path}: {why}" for path, why in sorted(unread.items())[:20]]
-        if len(unread) > 20:
-            notes.append(f"and {len(unread) - 20} more files not read")
+        notes += [f"not read: {path}: {why}" for path, why in sorted(change.unread.items())[:_NAMED_MAX]]
+        if len(change.unread) > _NAMED_MAX:
+            notes.append(f"and {len(change.unread) - _NAMED_MAX} more files not read")
         listed = found[FINDINGS_MAX * view.part : FINDINGS_MAX * (view.part + 1)]
-        return {"findings": listed, "abstain": len(unread) == len(files), "notes": "\n".join(notes)}
+        return {"findings": listed, "abstain": not change.read, "notes": "\n".join(notes)}
 
-    def _reported(self, item: Diagnostic, file: TaskFile) -> dict[str, Any] | None:
+    def _reported(self, item: Diagnostic, change: _Change) -> dict[str, Any] | None:
         """The finding of a diagnostic; None where it is another area's, quiet here, or not on a changed line."""
         area = _area_of(item.code, self._rules)
-        if area != self.area or _quiet(item.code, file.path, self._rules):
+        if area != self.area or _quiet(item.code, item.path, self._rules):
             return None
-        line = _changed_line(item, file)
+        line = _changed_line(item, change.changed(item.path))
         if line is None:
             return None
         severity = _severity_of(item.code, self._rules)
@@ -154,10 +158,10 @@ class AnalyserModel:
             if area != "security":
                 return None
             severity, text = "info", f"{text}; a comment suppresses it"
-        lines = (file.text or "").split("\n")
+        lines = change.lines(item.path)
         quote = lines[line - 1].strip()[:_QUOTE_MAX] if line <= len(lines) else ""
         return {
-            "file": file.path,
+            "file": item.path,
             "line": line,
             "severity": severity,
             "text": text[:4000],
@@ -165,46 +169,93 @@ class AnalyserModel:
             "code": item.code,
         }
 
-    def _assess(self, view: TurnView, diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
-        files = {file.path: file for file in view.task.files}
-        told = {(item.path, item.code, line) for item in diagnostics for line in range(item.first, item.last + 1)}
+    def _assess(self, view: TurnView, change: _Change, diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
+        told = {
+            (item.path, item.code, line)
+            for item in diagnostics
+            for line in range(item.first, min(item.last, item.first + _SPAN_MAX) + 1)
+        }
+        findings = list(view.subject.get("findings", ()))[:_VOTES_MAX]
+        decided = [self._coded_vote(finding, change, told) for finding in findings]
+        open_ = [finding for finding, vote in zip(findings, decided, strict=True) if vote is None]
+        worded = iter(self._worded_votes(open_, view.task, change))
         votes = []
-        for finding in view.subject.get("findings", ()):
-            decision, notes = self._vote(view.task, finding, files.get(finding["file"]), told)
-            votes.append({"finding": finding["id"], "decision": decision, "notes": notes})
-        read = any(not why_unread(file, self.languages) for file in files.values())
-        notes = "" if read else "no file of the change could be read"
-        return {"decision": "approve" if read else "abstain", "votes": votes, "notes": notes}
+        for finding, vote in zip(findings, decided, strict=True):
+            decision, notes = vote or next(worded)
+            votes.append({"finding": finding["id"], "decision": decision, "notes": notes[:_NOTE_MAX]})
+        notes = "" if change.read else "no file of the change could be read"
+        return {"decision": "approve" if change.read else "abstain", "votes": votes, "notes": notes}
 
-    def _vote(
-        self, task: Task, finding: Mapping[str, Any], file: TaskFile | None, told: set[tuple[str, str, int]]
-    ) -> tuple[str, str]:
-        code = str(finding.get("code") or "")
+    def _coded_vote(
+        self, finding: Mapping[str, Any], change: _Change, told: set[tuple[str, str, int]]
+    ) -> tuple[str, str] | None:
+        """The vote on a finding that a rule or a check can answer; None for a claim in words."""
+        code, path, line = str(finding.get("code") or ""), str(finding["file"]), int(finding["line"])
+        file = change.files.get(path)
         if file is None:
             return "reject", "the diff has no such file"
         if not can_judge(code, file, self.languages):
-            return "abstain", why_unread(file, self.languages)
-        line = int(finding["line"])
+            return "abstain", change.unread[path]
         if code.startswith(NEUTRAL):
-            noted = any(item.code == code and item.line == line for item in self._neutral.run(file))
-            return ("accept", "the check says so") if noted else ("reject", "the check does not say so")
+            said = any(noted.code == code and noted.line == line for noted in change.noted(path))
+            return ("accept", "the check says so") if said else ("reject", "the check does not say so")
         if _area_of(code, self._rules) is not None:
-            said = (file.path, code, line) in told
+            said = (path, code, line) in told
             return ("accept", "the rule says so") if said else ("reject", f"ruff does not report {code} on this line")
-        return self._claim_vote(task, file, line, finding)
+        return None
 
-    def _claim_vote(self, task: Task, file: TaskFile, line: int, finding: Mapping[str, Any]) -> tuple[str, str]:
-        claim = Claim(
-            text=str(finding["text"])[:4000], file=file.path, line=line, quote=str(finding.get("quote") or "")
-        )
-        raised = check_claims(task, self.area, [claim])[0]
-        if raised.verified is False:
-            return "reject", raised.note
-        if raised.verified is None:
-            return "abstain", f"{raised.note}: there is nothing that code can check"
-        if raised.line not in file.added:
-            return "abstain", "the quoted line is not changed"
-        return "accept", "the quoted line is there and changed; whether the claim follows, code cannot tell"
+    def _worded_votes(
+        self, findings: Iterable[Mapping[str, Any]], task: Task, change: _Change
+    ) -> Iterator[tuple[str, str]]:
+        claims = [
+            Claim(
+                text=str(finding["text"])[:4000],
+                file=str(finding["file"]),
+                line=int(finding["line"]),
+                quote=str(finding.get("quote") or "")[:2000],
+            )
+            for finding in findings
+        ]
+        for raised in check_claims(task, self.area, claims):
+            if raised.verified is False:
+                yield "reject", raised.note
+            elif raised.verified is None:
+                yield "abstain", f"{raised.note}: there is nothing that code can check"
+            elif raised.line not in change.changed(raised.file):
+                yield "abstain", "the quoted line is not changed"
+            else:
+                yield "accept", "the quoted line is there and changed; whether the claim follows, code cannot tell"
+
+
+class _Change:
+    """A change as one analyser sees it; what is worked out is kept for the rest of one reply."""
+
+    def __init__(self, task: Task, languages: frozenset[str], neutral: NeutralChecks) -> None:
+        self.files = {file.path: file for file in task.files}
+        self.unread = {path: why for path, file in self.files.items() if (why := why_unread(file, languages))}
+        self.read = sorted(set(self.files) - set(self.unread))
+        self._neutral = neutral
+        self._noted: dict[str, list[Noted]] = {}
+        self._changed: dict[str, frozenset[int]] = {}
+        self._lines: dict[str, list[str]] = {}
+
+    def noted(self, path: str) -> list[Noted]:
+        """What the checks of the diff itself say of a file."""
+        if path not in self._noted:
+            self._noted[path] = self._neutral.run(self.files[path])
+        return self._noted[path]
+
+    def changed(self, path: str) -> frozenset[int]:
+        """The changed lines of a file."""
+        if path not in self._changed:
+            self._changed[path] = frozenset(self.files[path].added)
+        return self._changed[path]
+
+    def lines(self, path: str) -> list[str]:
+        """The new lines of a file that is read."""
+        if path not in self._lines:
+            self._lines[path] = (self.files[path].text or "").split("\n")
+        return self._lines[path]
 
 
 def _few_syntax_errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -261,10 +312,9 @@ def _quiet(code: str, path: str, rules: Mapping[str, Any]) -> bool:
     )
 
 
-def _changed_line(item: Diagnostic, file: TaskFile) -> int | None:
+def _changed_line(item: Diagnostic, changed: frozenset[int]) -> int | None:
     if item.code == _SYNTAX:
         return item.first
-    changed = set(file.added)
     if item.first in changed:
         return item.first
     if item.last - item.first > _SPAN_MAX:

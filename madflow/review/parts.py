@@ -1,8 +1,8 @@
 """Large reviews in parts: which files are read together, under a budget of characters.
 
-Files keep their order. Each goes into the first part that has room for it; one that is larger than a part, or that finds
-no room in the last allowed part, is left out. Nothing is dropped without a reason: the reason becomes the file's
-`left_out`, which is what the review's coverage tells.
+Files keep their order. Each goes into the first part that has room for it; one that is larger than a part, or that
+finds no room in the last allowed part, is left out. Nothing is dropped without a reason: the reason becomes the
+file's `left_out`, which is what the review's coverage tells.
 """
 
 from __future__ import annotations
