@@ -77,7 +77,7 @@ async def _run(
 
 
 def _human(options: RunOptions, ledger: SqliteLedger) -> Human:
-    """Gives the word of --human to a debate that waits for it now: nobody answers a question that is yet to be asked."""
+    """Gives the word of --human to a debate that waits for it now: nobody answers before the question is there."""
     from ..clock import SystemClock
     from ..debate.stream import DebateStream, stream_name
 

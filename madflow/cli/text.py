@@ -20,8 +20,9 @@ _SEQUENCE = re.compile(
     "|\x1b[ -/]*[0-~]?"
 )
 # Controls but tab and newline, direction marks and overrides, other invisible format characters, lone surrogates.
-_HIDDEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-_UNSAFE = re.compile(f"[{_HIDDEN}]")
+_CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f"
+_INVISIBLE = "\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+_UNSAFE = re.compile(f"[{_CONTROLS}{_INVISIBLE}]")
 
 
 def clean(text: str) -> str:

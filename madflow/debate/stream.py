@@ -6,6 +6,7 @@ of their places, so that a process that dies between the two rebuilds exactly wh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,8 +72,24 @@ class DebateStream:
         return self.before_ms + int((self.clock.monotonic() - self._started) * 1000)
 
     async def record(self, *events: Event) -> None:
-        """Make `events` durable, all or none, then fold them."""
+        """Make `events` durable, all or none, then fold them.
+
+        A caller that is cancelled meanwhile still waits for the write and its fold, then raises CancelledError: the
+        place is taken, and a state that lacked what the ledger has could not be continued.
+        """
         after, self.place = self.place, self.place + len(events)
+        write = asyncio.ensure_future(self._write(events, after))
+        cancelled: asyncio.CancelledError | None = None
+        while not write.done():
+            try:
+                await asyncio.wait((write,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        write.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _write(self, events: Sequence[Event], after: int) -> None:
         for record in await self.ledger.record(self.name, events, after=after):
             self._fold(record, live=True)
 
