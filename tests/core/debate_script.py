@@ -219,7 +219,9 @@ class _Script:
             stage = effect.stage
             names = " ".join(ask.agent if ask.kind == stage.kind else f"{ask.agent}({ask.kind})" for ask in effect.asks)
             options = ", ".join(f"{oid}={text}" for oid, text in stage.options)
-            return f"{stage.number}/{stage.kind} round {stage.round}: ask {names}{f' of [{options}]' if options else ''}"
+            return (
+                f"{stage.number}/{stage.kind} round {stage.round}: ask {names}{f' of [{options}]' if options else ''}"
+            )
         if isinstance(effect, AskHuman):
             return f"ask the human of [{', '.join(oid for oid, _ in effect.options)}] after {_reason(state)}"
         if isinstance(effect, Land):

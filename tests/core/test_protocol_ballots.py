@@ -1,0 +1,95 @@
+"""How a reply becomes a ballot. Catches a text read as another seat's option, and options nobody can tell apart."""
+
+import pytest
+from debate_script import AT_MS, Ask, Stage, answered, make_config, opened, play, valid
+from pydantic import ValidationError
+
+from madflow.core.debate import apply, land
+from madflow.core.state import State
+from madflow.errors import ConfigError
+
+
+def votes(state: State) -> dict[str, tuple[str, str]]:
+    return {vote["agent"]: (vote["decision"], vote["notes"]) for vote in land(state)["votes"]}
+
+
+def after(config_options: str, says: dict[str, str], **values: object) -> State:
+    config = make_config(" ".join(says), config_options, rounds=1, **values)  # type: ignore[arg-type]
+    return play(config, lambda _stage, ask: valid(ask.kind, answer=says[ask.agent]))[0]
+
+
+def test_a_free_position_that_looks_like_an_option_id_is_its_own_text() -> None:
+    """ "o1" said in round 1 is a position of that text, not a ballot for whatever becomes option o1."""
+    state = after("", {"a": "apple", "b": "o1", "c": "apple"})
+    body = land(state)
+    assert [option["text"] for option in body["content"]["options"]] == ["apple", "o1"]
+    assert {agent: said for agent, (said, _) in votes(state).items()} == {"a": "o1", "b": "o2", "c": "o1"}
+    assert body["content"]["answer_text"] == "apple"
+
+
+@pytest.mark.parametrize("word", ["abstain", "Abstain", "ABSTAIN.", " **abstain** "])
+@pytest.mark.parametrize("options", ["", "A=yes,B=no"])
+def test_abstaining_is_understood_however_it_is_written_and_is_never_an_option(word: str, options: str) -> None:
+    state = after(options, {"a": word, "b": word, "c": word}, rule="plurality")
+    body = land(state)
+    assert body["decision"]["tally"]["abstain"] == 3
+    assert body["decision"]["result"] == "quorum_failed"
+    assert "abstain" not in [option["text"].casefold() for option in body["content"]["options"]]
+
+
+def test_a_text_that_two_options_share_names_neither_and_an_id_still_does() -> None:
+    state = after("A=same,B=Same.,C=other", {"a": "same", "b": "B", "c": "other"})
+    assert votes(state) == {"a": ("invalid", "unknown_option: same"), "b": ("B", ""), "c": ("C", "")}
+
+
+def test_an_option_without_a_text_is_not_chosen_by_punctuation() -> None:
+    assert votes(after("A=,B=no", {"a": "...", "b": "B"}))["a"] == ("invalid", "unknown_option: ...")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("A=x,A=y", "used twice"),
+        ("A=x,a=y", "reads like 'A'"),
+        ("A=x,...=y", "punctuation"),
+        ("A=x,abstain=y", "abstain"),
+        (",".join(f"{i}=x" for i in range(501)), "at most 500"),
+    ],
+)
+def test_options_on_which_no_vote_can_be_held_are_refused_before_anything_is_asked(options: str, says: str) -> None:
+    """They would otherwise raise in the middle of a debate, out of records that are already durable."""
+    with pytest.raises((ConfigError, ValidationError), match=says):
+        opened(make_config("a b", options))
+
+
+def test_a_seat_cannot_choose_its_own_draft() -> None:
+    """By id or by text; the ballot is spent, and the draft that others chose goes to the vote."""
+
+    def answer(stage: Stage, ask: Ask) -> dict[str, object]:
+        if ask.kind == "draft":
+            return valid("draft", summary=f"plan of {ask.agent}", plan=[])
+        if ask.kind == "select":
+            mine = f"plan of {ask.agent}"
+            return valid("select", choices=[mine] if ask.agent in "ab" else ["plan of b"])
+        return valid("ballot", decision="approve")
+
+    state, _ = play(make_config("a:proposer b:proposer c:proposer", protocol="proposal"), answer)
+    assert land(state)["content"]["author"] == "b"
+    alone, _ = play(make_config("a:proposer b:proposer", protocol="proposal"), answer)
+    assert land(alone)["content"]["selected_by"] == "order", "two self-votes select nothing"
+
+
+def test_a_ballot_on_a_motion_takes_no_other_word() -> None:
+    config = make_config("p:proposer b", protocol="proposal", rounds=1)
+    state = opened(config)
+    for agent, part in (("b", valid("concern", claims=[])), ("p", valid("draft", summary="s", plan=[]))):
+        assert state.stage is not None
+        ask = next(a for a in state.stage.asks if a.agent == agent)
+        state = apply(state, "answered", answered(state.stage, ask, part), AT_MS)
+    assert state.stage is not None and state.stage.kind == "ballot"
+    for ask, word in zip(state.stage.asks, ("approved", "o1"), strict=True):
+        body = answered(state.stage, ask, {"status": "valid", "reply": {"decision": word}})
+        state = apply(state, "answered", body, AT_MS)
+        if state.stage is None:
+            break
+    assert {said for said, _ in votes(state).values()} == {"invalid"}
