@@ -153,8 +153,9 @@ def _instance(schema: Mapping[str, Any]) -> Any:
         return {name: _instance(schema["properties"][name]) for name in schema.get("required", ())}
     if kind == "array":
         return [_instance(schema["items"])] * int(schema.get("minItems", 0))
-    values: dict[Any, Any] = {"string": "A", "integer": schema.get("minimum", 0), "number": schema.get("minimum", 0)}
-    return values.get(kind, (kind == "boolean" and False) or None)
+    least = schema.get("minimum", 0)
+    values: dict[Any, Any] = {"string": "A", "integer": least, "number": least, "boolean": False}
+    return values.get(kind)
 
 
 class LoopbackServer:
@@ -211,9 +212,9 @@ class LoopbackServer:
     async def start(self, port: int = 0) -> str:
         """Listen, and return the base URL. Port 0: any free one."""
         server = web.Server(self._handle, access_log=None, keepalive_timeout=60.0, handler_cancellation=True)
-        self._runner = web.ServerRunner(server)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.5)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=2048, shutdown_timeout=0.5)
+        site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=2048)
         await site.start()
         self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
         return self.base_url

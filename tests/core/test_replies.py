@@ -225,7 +225,7 @@ def test_what_meets_the_schema_parses(stage: str) -> None:
 
 
 def test_closed_objects_require_all_of_their_fields() -> None:
-    """Strict modes refuse a schema with an optional field or an open object; only a plan's step and content are open."""
+    """Strict modes refuse a schema with an optional field; only a plan's step and content are open objects."""
 
     def walk(schema: Any) -> None:
         if isinstance(schema, dict):
