@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from ..errors import ConfigError, ModelError, PermanentModelError, TransientModelError
 from ..ports import ModelReply, ModelRequest, Quote, TurnView, Usage
 
-__all__ = ["DROP", "HANG", "ReplyScript", "ScriptedModel", "chars_as_tokens"]
+__all__ = ["DROP", "HANG", "Mishap", "ReplyScript", "ScriptedModel", "as_text", "chars_as_tokens"]
 
 
 class Mishap(Enum):
