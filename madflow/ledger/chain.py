@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import orjson
+
 from ..errors import LedgerCorrupt, LedgerError
 from ..ports import Record
 
@@ -36,12 +38,11 @@ __all__ = [
 ]
 
 GENESIS = "0" * 64
-PAYLOAD_BYTES_MAX = 16 * 1024 * 1024
+PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
 NAME_LENGTH_MAX = 200
 DEPTH_MAX = 200
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}")
-_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class Row(NamedTuple):
@@ -75,6 +76,10 @@ def check_name(what: str, name: str) -> None:
         )
 
 
+def _encode(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
 def encode_payload(kind: str, payload: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """The bytes to store, and the payload as it will be read back (a copy; tuples are lists there).
 
@@ -82,9 +87,8 @@ def encode_payload(kind: str, payload: Mapping[str, Any]) -> tuple[bytes, dict[s
         LedgerError: the payload is not a JSON object, or too large; the message names the kind and the JSON path.
     """
     try:
-        text = _ENCODER.encode(payload)
-        data = text.encode()
-        back: dict[str, Any] = json.loads(text)
+        data = _encode(payload)
+        back: dict[str, Any] = orjson.loads(data)
     except (TypeError, ValueError, RecursionError) as error:
         where = _not_json(payload, "$", 0) or f"$: {error}"
         raise LedgerError(f"the payload of a {kind!r} event is not JSON: {where}") from error
@@ -192,8 +196,8 @@ def export_lines(rows: Iterable[Row]) -> Iterator[str]:
         check.add(row)
         fields = {name: value for name, value in row._asdict().items() if name != "payload"}
         payload = "null" if row.payload is None else row.payload.decode()
-        yield f'{_ENCODER.encode(fields)[:-1]},"payload":{payload}}}'
-    yield _ENCODER.encode({"count": check.count, "head": check.head})
+        yield f'{_encode(fields).decode()[:-1]},"payload":{payload}}}'
+    yield _encode({"count": check.count, "head": check.head}).decode()
 
 
 def verify_export(lines: Iterable[str]) -> tuple[int, str]:
@@ -212,7 +216,7 @@ def verify_export(lines: Iterable[str]) -> tuple[int, str]:
                 trailer = (data["count"], data["head"])
                 continue
             payload = data.pop("payload")
-            row = Row(payload=None if payload is None else _ENCODER.encode(payload).encode(), **data)
+            row = Row(payload=None if payload is None else _encode(payload), **data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise LedgerCorrupt(f"line {number} of the export is not a record ({error})") from error
         check.add(row)

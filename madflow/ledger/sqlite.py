@@ -107,8 +107,8 @@ class SqliteLedger:
                 self._writer.close()
             raise (error if isinstance(error, LedgerError) else _as_ledger_error(error, self.path)) from error
 
-    async def record(self, stream: str, events: Sequence[Event], *, after: int) -> list[Record]:
-        """Append `events` to `stream`, whose last place must be `after`; durable when it returns. All or nothing.
+    def record(self, stream: str, events: Sequence[Event], *, after: int) -> asyncio.Future[list[Record]]:
+        """Append `events` to `stream`, whose last place must be `after`; durable when it is done. All or nothing.
 
         Calls may be made ahead, each `after` the last place of the one before: they are taken in the order in which
         they were made, and share a commit. If one fails, those after it on its stream fail too (LedgerConflict). A
@@ -120,9 +120,9 @@ class SqliteLedger:
         """
         request = self._request(stream, events, after)
         request.loop = asyncio.get_running_loop()
-        request.future = request.loop.create_future()
+        request.future = future = request.loop.create_future()
         self._submit(request)
-        return await request.future
+        return future
 
     def record_now(self, stream: str, events: Sequence[Event], *, after: int) -> list[Record]:
         """`record` for code without an event loop: blocks this thread until the commit. Same errors."""

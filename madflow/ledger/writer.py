@@ -240,8 +240,7 @@ class GroupWriter:
 
     def _fail(self, batch: list[Request], failure: Callable[[], Exception]) -> None:
         for request in batch:
-            if not isinstance(request.failure, LedgerConflict):
-                request.failure, request.records = failure(), []
+            request.failure, request.records = failure(), []
 
     def _poisoned(self) -> LedgerPoisoned:
         return LedgerPoisoned(

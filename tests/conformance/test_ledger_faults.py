@@ -99,9 +99,10 @@ async def test_every_write_and_sync_may_fail(tmp_path: Path, disk: FailingDisk, 
         with pytest.raises(LedgerPoisoned):
             ledger.record_now("c", [event(0)], after=0)
         assert len(disk.failed) == writes, "a poisoned ledger does not even try"
-        disk.arm(-1, failure)
         assert len(ledger.read("a")) == acknowledged, "reading still works, and shows what was acknowledged"
         ledger.close()
+        assert len(disk.failed) == writes, "nor does it when it closes"
+        disk.arm(-1, failure)
         with SqliteLedger(path, clock=Clock()) as again:
             there = again.read("a")
             assert acknowledged <= len(there) <= acknowledged + 1

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from madflow.errors import DebateBusy, LedgerConflict, LedgerCorrupt, LedgerError
 from madflow.ledger import sqlite as module
-from madflow.ledger.chain import verify_export
+from madflow.ledger.chain import GENESIS, ChainCheck, Row, chain_hash, verify_export
 from madflow.ledger.sqlite import SqliteLedger, open_ledger
 from madflow.ports import Event, Ledger
 from madflow.testing.ledger_suite import ListLedger
@@ -162,6 +163,15 @@ def test_every_alteration_is_found_at_its_record(ledger: SqliteLedger, statement
         ledger.verify()
     with pytest.raises(LedgerCorrupt, match=f"record {seq} does not verify"):
         list(ledger.export_lines())
+
+
+def test_a_chain_is_checked_for_its_order_too() -> None:
+    """Catches a writer's own mistake: rows whose hashes fit, but whose seq or place leaves a gap or repeats."""
+    for seq, place in ((2, 1), (0, 1), (1, 2), (1, 0)):
+        digest = sha256(b"{}").hexdigest()
+        this = chain_hash(GENESIS, seq, "a", place, "noted", 5, digest)
+        with pytest.raises(LedgerCorrupt, match=f"record {seq} does not verify"):
+            ChainCheck().add(Row(seq, "a", place, "noted", b"{}", digest, 5, GENESIS, this))
 
 
 def test_a_removed_payload_still_verifies_and_is_never_read_as_empty(ledger: SqliteLedger) -> None:
@@ -308,15 +318,24 @@ async def test_a_cancelled_waiter_harms_nobody(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_is_gone_does_not_stop_the_writer(ledger: SqliteLedger) -> None:
+    """Catches a writer thread that dies of a closed event loop, and with it every later record."""
+
     async def abandon() -> None:
         waiting = asyncio.ensure_future(ledger.record("gone", [event()], after=0))
         await asyncio.sleep(0)
-        assert not waiting.cancelled()
+        assert not waiting.done()
 
-    for _ in range(5):
-        asyncio.run(abandon())
-    assert len(ledger.record_now("a", [event()], after=0)) == 1
-    assert ledger.verify() >= 1
+    other = apsw.Connection(str(ledger.path))
+    other.execute("BEGIN IMMEDIATE")
+    asyncio.run(abandon())
+    other.execute("ROLLBACK")
+    other.close()
+    ledger.record_now("a", [event()], after=0)  # may share the abandoned request's group
+    recorded = threading.Thread(target=ledger.record_now, args=("a", [event()]), kwargs={"after": 1}, daemon=True)
+    recorded.start()
+    recorded.join(20)
+    assert not recorded.is_alive(), "the writer has died"
+    assert ledger.verify() == 3
 
 
 def test_a_forked_child_is_refused(ledger: SqliteLedger) -> None:
@@ -370,6 +389,19 @@ def test_an_open_ledger_does_not_keep_the_process_alive(tmp_path: Path) -> None:
     assert done.stderr == b""
     with open_ledger(tmp_path / "ledger.db") as ledger:
         assert ledger.verify() == 1
+
+
+def test_opening_waits_for_another_creator(tmp_path: Path) -> None:
+    """Catches "database is locked" from the switch to WAL, for which SQLite does not wait by itself."""
+    path = tmp_path / "ledger.db"
+    other = apsw.Connection(str(path))
+    other.execute("CREATE TABLE t (x); DROP TABLE t; BEGIN IMMEDIATE")
+    timer = threading.Timer(0.2, other.execute, ("ROLLBACK",))
+    timer.start()
+    with open_ledger(path) as ledger:
+        ledger.record_now("a", [event()], after=0)
+    timer.join()
+    other.close()
 
 
 def test_many_processes_create_one_ledger(tmp_path: Path) -> None:
