@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -70,8 +71,8 @@ def _run(args: Sequence[str] | None) -> int:
         sys.stdout.flush()
     except click.ClickException as error:
         return _say(_click_message(error), USAGE)
-    except click.Abort:
-        return _say("aborted", ERROR)
+    except click.Abort:  # click's word for a KeyboardInterrupt; a debate that runs handles its signals itself
+        return _say("interrupted", 128 + signal.SIGINT)
     except UsageError as error:
         return _say(str(error), USAGE)
     except MadflowError as error:

@@ -39,6 +39,7 @@ def command(
     """
     from ..crews import generic_crew, load_crew
     from ..debate.setup import Debate, read_task
+    from ..review.api import evidence_verifier
 
     options = RunOptions(**shared)
     options.check()
@@ -58,7 +59,8 @@ def command(
     fields = options.debate_fields()
     ledger = open_for_writing(ledger_path(options.ledger, tree))
     try:
-        debate = Debate(task=task, crew=crew, protocol=protocol or "", ledger=ledger, **fields)
+        verify = evidence_verifier(tree)
+        debate = Debate(task=task, crew=crew, protocol=protocol or "", ledger=ledger, verify=verify, **fields)
         return run_debate(debate, options, ledger)
     finally:
         ledger.close()

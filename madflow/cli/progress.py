@@ -41,6 +41,7 @@ class SeatRow:
 class Standing:
     """Where a debate stands, for someone who watches it. All texts are cleaned."""
 
+    debate_id: str = ""
     question: str = ""
     rounds: int = 0
     round: int = 0
@@ -73,6 +74,7 @@ class Standing:
 
     def _opened(self, payload: Mapping[str, Any]) -> str:
         config = Config.model_validate(payload["config"])
+        self.debate_id = config.debate_id
         self.question, self.rounds = one_line(config.task.question, 120), config.rounds
         self.seats = {seat.agent: SeatRow(one_line(seat.agent), seat.role) for seat in config.seats}
         self.account = Account(config.limits)
@@ -171,9 +173,10 @@ class _Lines:
         self._broken = False
 
     def feed(self, progress: Progress) -> None:
+        during = self.standing.round  # the last answer of a round already moves the debate into the next
         line = self.standing.see(progress.kind, progress.data, progress.round)
         if line:
-            where = f"round {progress.round}, " if progress.round else ""
+            where = f"round {during}, " if during else ""
             budget = self.standing.burnt() if progress.kind in ("answered", "landed") else ""
             self.say(f"{where}{line}" + (f" [{budget}]" if budget else ""))
 

@@ -39,8 +39,7 @@ def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> 
     options = RunOptions(**shared)
     options.check()
     tree = None if root is None else check_root(root)
-    text = _read(diff)
-    crew = _crew(options)
+    text, crew = _read(diff), _crew(options)
     ledger = open_for_writing(ledger_path(options.ledger, tree or Path()))
     try:
         debate = review_debate(text, root=tree, crew=crew, ledger=ledger, **options.debate_fields())

@@ -76,7 +76,13 @@ class Screen:
 
     def _now(self) -> Group:
         standing = self.standing
-        parts = [f"round {standing.round} of {standing.rounds}", standing.stage, standing.tally(), standing.ending]
+        parts = [
+            standing.debate_id,
+            f"round {standing.round} of {standing.rounds}",
+            standing.stage,
+            standing.tally(),
+            standing.ending,
+        ]
         line = Text(" · ".join(part for part in parts if part), no_wrap=True, overflow="ellipsis")
         budget = Text(f"{self._bar()} {standing.burnt()} · {minutes(time.monotonic() - self._began)}", style="dim")
         return Group(self._drawn, line, budget)

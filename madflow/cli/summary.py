@@ -20,7 +20,7 @@ def summary(proposal: Proposal) -> str:
     """Result, what was decided, votes, why it stopped, and what it cost; ends in a newline."""
     decision = proposal.decision
     body: Callable[[Proposal], list[str]] = _BODIES[proposal.protocol]
-    lines = [f"{decision.result}: {_headline(proposal)}", *body(proposal)]
+    lines = [_headline(proposal), *body(proposal)]
     lines += ["", "Votes", *_votes(proposal)]
     if decision.dissent and proposal.protocol != "review":
         lines += ["", f"Dissent: {', '.join(one_line(str(row.get('agent', '')), 64) for row in decision.dissent)}"]
@@ -33,12 +33,13 @@ def summary(proposal: Proposal) -> str:
 
 
 def _headline(proposal: Proposal) -> str:
-    content = proposal.content
+    content, result = proposal.content, proposal.decision.result
     if proposal.protocol == "review":
-        return str(content.get("verdict") or "no verdict")
+        verdict = one_line(str(content.get("verdict") or ""), 40)
+        return f"{verdict}: the panel's review" if verdict else f"{result}: nothing is published of this review"
     if proposal.protocol == "proposal":
-        return one_line(str(content.get("summary") or "no plan"), 300)
-    return one_line(str(content.get("answer_text") or "no answer"), 300)
+        return f"{result}: {one_line(str(content.get('summary') or 'no plan'), 300)}"
+    return f"{result}: {one_line(str(content.get('answer_text') or 'no answer'), 300)}"
 
 
 def _answer(proposal: Proposal) -> list[str]:

@@ -169,13 +169,37 @@ class Proposal(Frozen):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data with the file's field names, in the file's order."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=False)
+        """Plain JSON data with the file's field names, in the file's order.
+
+        Objects of no fixed shape are ordered by key: the same proposal gives the same bytes, whether it was just
+        decided or read back from the ledger's canonical JSON.
+        """
+        data = self.model_dump(mode="json", by_alias=True, exclude_none=False)
+        steps = [{name: _by_key(step[name]) for name in sorted(step, key=_step_order)} for step in data["plan"]]
+        decision = {key: _by_key(value) if key in _FREE else value for key, value in data["decision"].items()}
+        tally = decision["tally"]
+        decision["tally"] = {**tally, "scores": _by_key(tally["scores"])}
+        free = {"content": _by_key(data["content"]), "usage": _by_key(data["usage"])}
+        return {**data, **free, "plan": steps, "decision": decision}
 
     @property
     def approved(self) -> bool:
         """Whether the rule was met. Approval grants entry to the commit layer, nothing more."""
         return self.decision.result == "approved"
+
+
+_STEP_FIELDS = tuple(PlanStep.model_fields)
+_FREE = ("stop_numbers", "dissent", "mediation")
+
+
+def _step_order(name: str) -> tuple[int, str]:
+    return (_STEP_FIELDS.index(name), "") if name in _STEP_FIELDS else (len(_STEP_FIELDS), name)
+
+
+def _by_key(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _by_key(value[key]) for key in sorted(value)}
+    return [_by_key(item) for item in value] if isinstance(value, list) else value
 
 
 _SUBJECT = (

@@ -1,0 +1,85 @@
+"""Everything that can be known before the first call: one line that names the fix, exit code 2, nothing on stdout."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Cli
+
+BASE = "http://127.0.0.1:9/v1"  # nothing listens there: a call would end as exit code 3 and a proposal
+MODEL = ("--model", "m", "--api-base", BASE)
+
+
+def files() -> None:
+    Path("crew").mkdir()
+    Path("crew/crew.toml").write_text('[[agents]]\nid = "a"\nrole = "critc"\n')
+    Path("bad.json").write_text("{")
+    Path("files.json").write_text(json.dumps({"question": "q", "files": [{"path": "a", "language": "", "diff": ""}]}))
+    Path("text.db").write_text("not a ledger " * 200)
+    Path("empty.diff").write_text("")
+    Path("binary.diff").write_bytes(bytes(range(256)) * 8)
+
+
+CASES = {
+    "no model": (["debate", "q"], "give --model NAME"),
+    "no key": (["debate", "q", "--model", "openai/gpt-5-mini"], "set OPENAI_API_KEY"),
+    "unknown model": (["debate", "q", "--model", "nobody/nothing"], "write provider/model"),
+    "unknown crew": (["debate", "q", "--crew", "genric", *MODEL], "did you mean generic?"),
+    "crew typo": (["debate", "q", "--crew", "./crew", *MODEL], "agents[1].role"),
+    "budget": (["debate", "q", "--tokens", "100", *MODEL], "raise it to at least"),
+    "empty question": (["debate", " ", *MODEL], "write what is to be debated"),
+    "no question": (["debate", *MODEL], "give a QUESTION or --task FILE"),
+    "two questions": (["debate", "q", "--task", "bad.json", *MODEL], "one of the two"),
+    "bad rule": (["debate", "q", "--rule", "mostly", *MODEL], "unknown decision rule 'mostly'"),
+    "bad stop": (["debate", "q", "--stop", "never", *MODEL], "never"),
+    "bad topology": (["debate", "q", "--topology", "star", *MODEL], "star"),
+    "bad protocol": (["debate", "q", "--protocol", "review", *MODEL], "'answer', 'proposal'"),
+    "task not there": (["debate", "--task", "none.json", *MODEL], "give the path of a JSON task file"),
+    "task not JSON": (["debate", "--task", "bad.json", *MODEL], "not JSON"),
+    "task with files": (["debate", "--task", "files.json", *MODEL], "madflow review"),
+    "out without folder": (["debate", "q", "--out", "no/p.json", *MODEL], "there is no folder no"),
+    "out is a folder": (["debate", "q", "--out", "crew", *MODEL], "is a folder"),
+    "bad id": (["debate", "q", "--id", "../x", *MODEL], "use letters, digits"),
+    "empty id": (["debate", "q", "--id", "", *MODEL], "use letters, digits"),
+    "agents and crew": (["debate", "q", "--agents", "3", "--crew", "generic", *MODEL], "leave it out with --crew"),
+    "judge without seat": (["debate", "q", "--fallback", "judge", *MODEL], "needs an agent with the role judge"),
+    "human without id": (["debate", "q", "--human", "A", *MODEL], "give its --id"),
+    "root": (["debate", "q", "--root", "nowhere", *MODEL], "no such folder"),
+    "unknown option": (["debate", "q", "--token", "5"], "--tokens"),
+    "unknown verb": (["debat", "q"], "No such command 'debat'"),
+    "later verb": (["commit", "p.json"], "No such command 'commit'"),
+    "ledger": (["debate", "q", "--ledger", "text.db", *MODEL], "is no ledger"),
+    "ledger folder": (["debate", "q", "--ledger", "bad.json/l.db", *MODEL], "--ledger bad.json/l.db"),
+    "replay without ledger": (["replay", "d1"], "there is no ledger"),
+    "replay bad id": (["replay", "a b"], "use letters, digits"),
+    "schema": (["schema", "commit_record"], "'proposal'"),
+    "no diff": (["review", "none.diff"], "give the path of a unified diff"),
+    "empty diff": (["review", "empty.diff"], "nothing to review"),
+    "binary diff": (["review", "binary.diff"], "diff"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_usage(cli: Cli, case: str) -> None:
+    """Would catch a traceback, a call made in vain, an exit code that says less, a message without the fix."""
+    files()
+    args, named = CASES[case]
+    ran = cli(*args)
+    assert ran.code == 2, ran.err
+    assert ran.out == ""
+    errors = [line for line in ran.err.splitlines() if line.startswith("madflow: ") and "analysers crew" not in line]
+    assert len(errors) == 1, ran.err
+    assert named in errors[0]
+
+
+def test_unknown_id_names_those_there_are(cli: Cli, api_base: str) -> None:
+    cli("debate", "q", "--model", "says-yes", "--api-base", api_base, "--id", "known")
+    ran = cli("replay", "unknown")
+    assert ran.code == 2
+    assert "the latest it has: known" in ran.err
+
+
+def test_json_errors_leave_stdout_empty(cli: Cli) -> None:
+    ran = cli("debate", "q", "--json")
+    assert (ran.code, ran.out) == (2, "")

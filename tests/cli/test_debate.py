@@ -1,0 +1,120 @@
+"""`madflow debate` and `madflow replay`, against a loopback server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Cli
+
+QUESTION = {"question": "Where do retries live?", "options": ["client", "queue"]}
+
+
+def ask(api_base: str, *models: str) -> list[str]:
+    Path("task.json").write_text(json.dumps(QUESTION))
+    named = [part for model in models for part in ("--model", model)]
+    return ["debate", "--task", "task.json", "--api-base", api_base, *named]
+
+
+def test_json_is_the_proposal_and_nothing_else(cli: Cli, api_base: str) -> None:
+    """Would catch: progress or a second document on stdout, a file that differs from it, a replay that differs."""
+    ran = cli(*ask(api_base, "says-A"), "--id", "d1", "--json", "--out", "p.json")
+    assert ran.code == 0
+    assert ran.json["content"]["answer"] == "A"
+    assert "a1 position valid: A" in ran.err
+    assert Path("p.json").read_text() == ran.out
+    assert cli("replay", "d1", "--json").out == ran.out
+    assert [path.name for path in Path().iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_the_same_id_resumes_and_asks_nobody_again(cli: Cli, api_base: str) -> None:
+    first = cli(*ask(api_base, "says-A"), "--id", "d1", "--json")
+    again = cli(*ask(api_base, "says-A"), "--id", "d1", "--json")
+    assert again.out == first.out
+    assert again.json["usage"]["calls"] == 3
+
+
+def test_a_changed_resume_is_refused_and_named(cli: Cli, api_base: str) -> None:
+    cli(*ask(api_base, "says-A"), "--id", "d1")
+    ran = cli(*ask(api_base, "says-A"), "--id", "d1", "--rule", "unanimity")
+    assert (ran.code, ran.out) == (2, "")
+    assert "rule: 'majority' → 'unanimity'" in ran.err
+
+
+def test_summary_for_a_human(cli: Cli, api_base: str) -> None:
+    ran = cli(*ask(api_base, "says-A", "says-B", "says-A"), "--quiet")
+    assert ran.code == 0
+    assert ran.err == ""
+    assert ran.out.startswith("approved: client\n")
+    for line in ("  A  2  client", "  a2  B", "Stopped: converged", "Rule: majority", "3 calls"):
+        assert line in ran.out
+
+
+def test_undecided_exits_3(cli: Cli, api_base: str) -> None:
+    ran = cli(*ask(api_base, "says-A", "says-B"), "--agents", "2", "--rounds", "2", "--json")
+    assert ran.code == 3
+    assert ran.json["decision"]["result"] == "no_decision"
+
+
+def test_out_of_budget_exits_4(cli: Cli, api_base: str) -> None:
+    """Two rounds are wanted, the calls last for one: would catch 3 where the budget is what ended it."""
+    ran = cli(*ask(api_base, "says-A", "says-B"), "--agents", "2", "--calls", "3", "--json")
+    assert ran.json["decision"]["stop_reason"] == "budget_exceeded"
+    assert ran.code == 4
+
+
+def test_rejected_plan_exits_3_approved_0(cli: Cli, api_base: str) -> None:
+    base = ["debate", "Move the retries?", "--protocol", "proposal", "--api-base", api_base, "--rounds", "1"]
+    approved = cli(*base, "--model", "approves", "--json")
+    assert (approved.code, approved.json["decision"]["result"]) == (0, "approved")
+    rejected = cli(*base, "--model", "rejects")
+    assert rejected.code == 3
+    assert "rejected: Move the retries" in rejected.out
+    assert "1. write file:a.txt" in rejected.out
+
+
+def test_replay_exits_as_the_debate_did(cli: Cli, api_base: str) -> None:
+    cli(*ask(api_base, "says-A", "says-B"), "--agents", "2", "--rounds", "1", "--id", "d2")
+    assert cli("replay", "d2").code == 3
+
+
+def test_human_word(cli: Cli, api_base: str) -> None:
+    """Pending, answered wrongly, answered. Would catch an answer that is taken before the question is there."""
+    base = [*ask(api_base, "says-A", "says-B"), "--agents", "2", "--rounds", "1", "--fallback", "human", "--id", "d1"]
+    early = cli(*base, "--human", "A", "--by", "kim")
+    assert early.code == 2
+    assert "does not wait for a human" in early.err
+    pending = cli(*base, "--json")
+    assert pending.code == 3
+    assert [option["id"] for option in pending.json["pending"]["options"]] == ["A", "B"]
+    shown = cli(*base)
+    assert "--id d1 --human CHOICE --by NAME" in shown.out
+    wrong = cli(*base, "--human", "C", "--by", "kim")
+    assert wrong.code == 2
+    assert "choose one of A, B, none" in wrong.err
+    assert cli("replay", "d1").code == 3
+    done = cli(*base, "--human", "B", "--by", "kim", "--notes", "fewer parts", "--json")
+    assert done.code == 0
+    assert done.json["decision"]["decided_by"] == "human:kim"
+    assert done.json["decision"]["choice"] == "B"
+
+
+def test_hostile_text_reaches_no_terminal(cli: Cli, api_base: str) -> None:
+    """Would catch a control sequence of a reply, or a direction mark, in a summary, in progress or in raw JSON."""
+    ran = cli(*ask(api_base, "hostile"), "--id", "d1")
+    document = cli("replay", "d1", "--json")
+    for text in (ran.out, ran.err, document.out):
+        assert not {"\x1b", "\x9b", "\x07", "\u202e"} & set(text)
+    assert "[bold]" in ran.out
+    assert "\x9b31m" in document.json["votes"][0]["notes"]  # nothing is lost: JSON escapes it
+
+
+def test_money_in_exact_cents(cli: Cli, api_base: str) -> None:
+    ran = cli(*ask(api_base, "says-A"), "--usd", "0.1.0")
+    assert ran.code == 2
+    assert "not a decimal number" in ran.err
+
+
+@pytest.mark.parametrize("option", ["--warm-first", "--quiet"])
+def test_flags(cli: Cli, api_base: str, option: str) -> None:
+    assert cli(*ask(api_base, "says-B"), option).code == 0
