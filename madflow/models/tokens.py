@@ -35,7 +35,7 @@ _BLOB_OF: Final = {"o200k_harmony": "o200k_base", "p50k_edit": "p50k_base"}
 _BLOCKS_MAX: Final = 4096
 _MESSAGE_TOKENS: Final = 4  # <|im_start|>role\n … <|im_end|>: three, and one for a name
 _PRIMING_TOKENS: Final = 3  # every reply starts as <|im_start|>assistant<|im_sep|>
-_TEMPLATE_TOKENS: Final = 64  # a chat template that is not known may add its own preamble
+_TEMPLATE_TOKENS: Final = 96  # a chat template that is not OpenAI's own may add a preamble; harmony's does
 _LOCK = threading.Lock()  # around the environment variable that tiktoken reads while it loads
 
 
@@ -132,7 +132,7 @@ class TokenCounter:
         if own is None:
             body = _utf8_bytes(system) + _utf8_bytes(prompt) + _TEMPLATE_TOKENS
         else:
-            body = own.count(system)
+            body = own.count(system) + (_TEMPLATE_TOKENS if self._name == "o200k_harmony" else 0)
             start = 0
             for end in (*ends, len(prompt)):
                 if start < end <= len(prompt):
