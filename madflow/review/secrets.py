@@ -25,7 +25,7 @@ _HARMLESS = re.compile(
     r"\.(?:example|sample|template|dist|pub|py|pyi|go|js|jsx|ts|tsx|rs|java|kt|rb|md|rst)$", re.IGNORECASE
 )
 _FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".kube", ".git", ".azure", ".madflow"})
-_HOLDERS = frozenset({("docker", "config.json")})
+_HOLDERS = frozenset({(".docker", "config.json")})
 
 _VALUES = (
     ("aws-access-key", re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b")),
@@ -47,6 +47,7 @@ _VALUES = (
 _BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_LINE = re.compile(r"^([\s\"'+,]*)[A-Za-z0-9+/=]{16,120}((?:\\n)?[\s\"'+,;\\)]*)$")
+_KEY_LEAD = re.compile(r"[\s\"'+,]*")
 _KEY_TAIL = re.compile(r"(?:\\n)?[\s\"'+,;\\)]*$")
 _KEY_HEADER = re.compile(r"^\s*(?:Proc-Type|DEK-Info|Version|Comment):", re.IGNORECASE)
 # A body line of a key whose BEGIN is out of sight: 64 (PEM) or 70 (OpenSSH) characters of base64, nothing else beside.
@@ -97,7 +98,7 @@ class Redactor:
         found = _END.search(text)
         if found:
             self._left = 0
-            return "<redacted:private-key>" + text[found.end() :]
+            return f"{_lead(text)}<redacted:private-key>{text[found.end() :]}"
         if not text.strip():
             return text
         body = _KEY_LINE.match(text)
@@ -107,6 +108,11 @@ class Redactor:
             return "<redacted:private-key>"
         self._left = 0  # no key after all, e.g. a program that only names the marker
         return self.line(text)
+
+
+def _lead(text: str) -> str:
+    found = _KEY_LEAD.match(text)
+    return found.group() if found else ""
 
 
 def _tail(text: str) -> str:
