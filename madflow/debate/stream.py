@@ -48,6 +48,7 @@ class DebateStream:
         self.place = self.before_ms = 0
         self.observers: list[Callable[[Record, State], None]] = []
         self._folded = 0
+        self._broken: Exception | None = None
         self._started = clock.monotonic()
 
     @classmethod
@@ -78,20 +79,29 @@ class DebateStream:
         place is taken, and a state that lacked what the ledger has could not be continued.
         """
         after, self.place = self.place, self.place + len(events)
-        write = asyncio.ensure_future(self._write(events, after))
+        write = asyncio.ensure_future(self.ledger.record(self.name, events, after=after))
+        write.add_done_callback(self._written)
         cancelled: asyncio.CancelledError | None = None
         while not write.done():
             try:
-                await asyncio.wait((write,))
+                await asyncio.shield(write)
             except asyncio.CancelledError as error:
                 cancelled = error
         write.result()
+        if self._broken is not None:
+            raise self._broken
         if cancelled is not None:
             raise cancelled
 
-    async def _write(self, events: Sequence[Event], after: int) -> None:
-        for record in await self.ledger.record(self.name, events, after=after):
-            self._fold(record, live=True)
+    def _written(self, write: asyncio.Future[list[Record]]) -> None:
+        """Fold what a write made durable. A callback, not a task: writes end in the order of their places."""
+        if write.cancelled() or write.exception() is not None or self._broken is not None:
+            return
+        try:
+            for record in write.result():
+                self._fold(record, live=True)
+        except Exception as error:  # raised again by every caller of `record`: this state cannot go on
+            self._broken = error
 
     def reserve(
         self, call_id: str, amount: Amount, hold: Amount, *, utf8_bytes: int, about: Mapping[str, Any]

@@ -110,6 +110,8 @@ class SqliteLedger:
     def record(self, stream: str, events: Sequence[Event], *, after: int) -> asyncio.Future[list[Record]]:
         """Append `events` to `stream`, whose last place must be `after`; durable when it is done. All or nothing.
 
+        Call it in a running event loop.
+
         Calls may be made ahead, each `after` the last place of the one before: they are taken in the order in which
         they were made, and share a commit. If one fails, those after it on its stream fail too (LedgerConflict). A
         caller that is cancelled while it waits takes nothing back: its events are written all the same.
@@ -118,10 +120,14 @@ class SqliteLedger:
             LedgerConflict: the stream ends at another place. LedgerPoisoned: a write failed, now or earlier.
             LedgerError: a payload is not JSON, the file stayed locked, too many wait, closed, read-only, or forked.
         """
-        request = self._request(stream, events, after)
-        request.loop = asyncio.get_running_loop()
-        request.future = future = request.loop.create_future()
-        self._submit(request)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Record]] = loop.create_future()
+        try:
+            request = self._request(stream, events, after)
+            request.loop, request.future = loop, future
+            self._submit(request)
+        except LedgerError as error:
+            future.set_exception(error)
         return future
 
     def record_now(self, stream: str, events: Sequence[Event], *, after: int) -> list[Record]:

@@ -345,9 +345,13 @@ def test_a_forked_child_is_refused(ledger: SqliteLedger) -> None:
     pid = os.fork()
     if pid == 0:
         said = []
+
+        async def recorded() -> object:
+            return await ledger.record("a", [event()], after=1)
+
         calls: list[Callable[[], object]] = [
             lambda: ledger.record_now("a", [event()], after=1),
-            lambda: asyncio.run(ledger.record("a", [event()], after=1)),
+            lambda: asyncio.run(recorded()),
             lambda: ledger.read("a"),
             ledger.close,
         ]
