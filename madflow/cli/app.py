@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -68,7 +67,6 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(args: Sequence[str] | None) -> int:
     try:
         code = cli.main(args=None if args is None else list(args), prog_name="madflow", standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         return _say(_click_message(error), USAGE)
     except click.Abort:  # click's word for a KeyboardInterrupt; a debate that runs handles its signals itself
@@ -77,10 +75,6 @@ def _run(args: Sequence[str] | None) -> int:
         return _say(str(error), USAGE)
     except MadflowError as error:
         return _say(str(error), ERROR)
-    except BrokenPipeError:
-        # Whoever read stdout is gone. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _say("stdout was closed before everything was written", ERROR)
     return code if isinstance(code, int) else DONE
 
 

@@ -13,10 +13,19 @@ __all__ = ["note", "print_text", "write_atomically"]
 
 
 def print_text(text: str) -> None:
-    """Write `text` to stdout as UTF-8, whatever the locale, and flush it. Raises BrokenPipeError."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
+    """Write `text` to stdout as UTF-8, whatever the locale, and flush it.
+
+    Raises:
+        MadflowError: whoever read stdout is gone.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        # What is still buffered goes nowhere: Python would complain about it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise MadflowError("stdout was closed before everything was written") from error
 
 
 def note(text: str) -> None:
