@@ -85,13 +85,13 @@ def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
 class _Reply(Frozen):
     """Base of every reply: exact types, unknown fields ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
 
 
 class _Open(PlanStep):
     """A plan's step keeps the fields it does not know: they belong to its kind."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, defer_build=True)
 
 
 _Prose = Annotated[str, StringConstraints(max_length=40_000)]

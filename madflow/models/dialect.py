@@ -37,6 +37,17 @@ class Dialect:
             stream_options=self.stream_options and parameter != "stream_options",
         )
 
+    def learnt(self, sent: Dialect, parameter: str) -> Dialect:
+        """This dialect after a request in the dialect `sent` was refused for `parameter`.
+
+        Calls in flight together are refused for the same reason: only the first of them teaches anything.
+        """
+        return self.without(parameter) if self._about(parameter) == sent._about(parameter) else self
+
+    def _about(self, parameter: str) -> object:
+        field = {"response_format": "schema", "max_tokens": "limit", "max_completion_tokens": "limit"}
+        return getattr(self, field.get(parameter, parameter))
+
 
 def response_format(schema: ReplySchema, mode: str) -> dict[str, Any]:
     """The response_format parameter for a schema. `mode`: json_schema or json_object."""

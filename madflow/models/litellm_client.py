@@ -62,6 +62,7 @@ def _load() -> Any:
             else:
                 os.environ[_LOCAL_MAP] = before
     litellm.suppress_debug_info = True
+    litellm.telemetry = False
     return litellm
 
 
@@ -161,9 +162,8 @@ class LiteLLMClient:
             message = message.replace(self._api_key, "***")
         status = _status(error)
         parameter = rejected_parameter(status, "", "", message)
-        if parameter and (less := sent.without(parameter)) != sent:
-            if self._dialect == sent:
-                self._dialect = less
+        if parameter and sent.without(parameter) != sent:
+            self._dialect = self._dialect.learnt(sent, parameter)
             code = "schema_rejected" if parameter == "response_format" else "parameter_rejected"
             text = f"{self.model}: the provider does not take {parameter}; later attempts go without"
             return TransientModelError(code, text, status=status, retry_after_s=0.0)

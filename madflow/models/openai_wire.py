@@ -232,18 +232,11 @@ class OpenAIWireClient:
                 status=status,
             )
         parameter = rejected_parameter(status, *error_detail(content, self._key))
-        if parameter:
-            less = sent.without(parameter)
-            if less != sent:
-                if self._dialect == sent:  # else another call in flight has learnt it, or more, meanwhile
-                    self._dialect = less
-                code = "schema_rejected" if parameter == "response_format" else "parameter_rejected"
-                raise TransientModelError(
-                    code,
-                    f"{self.name}: the server does not take {parameter}; later attempts go without",
-                    status=status,
-                    retry_after_s=0.0,
-                )
+        if parameter and sent.without(parameter) != sent:
+            self._dialect = self._dialect.learnt(sent, parameter)
+            code = "schema_rejected" if parameter == "response_format" else "parameter_rejected"
+            text = f"{self.name}: the server does not take {parameter}; later attempts go without"
+            raise TransientModelError(code, text, status=status, retry_after_s=0.0)
         raise from_response(status, headers, content, model=self.name, secret=self._key)
 
 

@@ -1,4 +1,7 @@
-"""From a model's name to a client, with every mistake that can be known without a call found before one is made."""
+"""From a model's name to a client, with every mistake that can be known without a call found before one is made.
+
+The clients are imported where they are built: a debate of scripted models or analysers loads no HTTP library.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,18 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ..errors import MissingKey, UnknownModel
 from ..ports import ModelClient
-from .litellm_client import LiteLLMClient
-from .openai_wire import OpenAIWireClient
+from .families import family_of
 from .prices import known_models, price_of, provider_of
 from .providers import PROVIDERS, Provider, provider_names
 from .tokens import TokenCounter
+
+if TYPE_CHECKING:
+    from .openai_wire import OpenAIWireClient
 
 __all__ = ["family_of", "resolve_model"]
 
@@ -23,41 +28,6 @@ _OPENAI_KEY: Final = "OPENAI_API_KEY"
 # OpenAI's reasoning models refuse max_tokens; asking the right way first saves a learnt attempt.
 _REASONING: Final = re.compile(r"(gpt-[5-9]|o[1-9])")
 _SNAPSHOT: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$")
-
-_FAMILIES: Final = (
-    ("openai", r"gpt|chatgpt|davinci|babbage|codex|o[1-9]"),
-    ("anthropic", r"claude"),
-    ("google", r"gemini|gemma|palm|bison"),
-    ("deepseek", r"deepseek"),
-    ("qwen", r"qwen|qwq|qvq"),
-    ("llama", r"llama|vicuna"),
-    ("mistral", r"mistral|mixtral|ministral|magistral|codestral|devstral|pixtral"),
-    ("cohere", r"command|c4ai|aya"),
-    ("xai", r"grok"),
-    ("moonshot", r"kimi|moonshot"),
-    ("zhipu", r"glm|chatglm"),
-    ("microsoft", r"phi|wizardlm|mai"),
-    ("amazon", r"nova|titan"),
-    ("ai21", r"jamba|jurassic"),
-    ("01ai", r"yi"),
-    ("ibm", r"granite"),
-    ("nvidia", r"nemotron"),
-    ("minimax", r"minimax|abab"),
-    ("perplexity", r"sonar"),
-)
-_WORD: Final = r"(?<![a-z])(?:{})(?![a-z])"
-_FAMILY: Final = tuple((name, re.compile(_WORD.format(words))) for name, words in _FAMILIES)
-
-
-def family_of(name: str) -> str:
-    """The family a model's name tells, for rules that ask for diversity.
-
-    Two names of one family share their weights' origin, whoever serves them: `"groq/llama-3.3-70b-versatile"` and
-    `"ollama/llama3"` are both "llama". A name that tells nothing is a family of its own: its last part, in lower case.
-    """
-    last = name.lower().rsplit("/", 1)[-1]
-    places = [(found.start(), family) for family, words in _FAMILY if (found := words.search(last))]
-    return min(places)[1] if places else last
 
 
 def resolve_model(name: str, *, api_base: str | None, env: Mapping[str, str]) -> ModelClient:
@@ -85,6 +55,8 @@ def resolve_model(name: str, *, api_base: str | None, env: Mapping[str, str]) ->
     key = _key(name, about, env, other_base)
     price = price_of(provider, model)
     if not about.base:
+        from .litellm_client import LiteLLMClient
+
         return LiteLLMClient(f"{provider}/{model}", api_key=_plain_key(about, env), price=price)
     base = _with_suffix(other_base, about.base_suffix) or about.base
     return _wire(model, base, key, named=name, priced=not _is_loopback(base), provider=provider)
@@ -94,6 +66,8 @@ def _at(name: str, api_base: str, env: Mapping[str, str]) -> ModelClient:
     provider, _, model = name.partition("/")
     about = PROVIDERS.get(provider)
     if about is not None and model and not about.base:
+        from .litellm_client import LiteLLMClient
+
         _key(name, about, env, api_base)
         return LiteLLMClient(name, api_base=api_base, api_key=_plain_key(about, env))
     if about is None or not model:
@@ -105,6 +79,8 @@ def _at(name: str, api_base: str, env: Mapping[str, str]) -> ModelClient:
 
 
 def _wire(model: str, base: str, key: str, *, named: str, priced: bool, provider: str) -> OpenAIWireClient:
+    from .openai_wire import OpenAIWireClient
+
     reasoning = provider == "openai" and _REASONING.match(model)
     return OpenAIWireClient(
         model,

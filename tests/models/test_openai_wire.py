@@ -13,6 +13,7 @@ from model_requests import POSITION, request
 
 from madflow.errors import ConfigError, ModelError, PermanentModelError, TransientModelError
 from madflow.models import http_pool
+from madflow.models.dialect import Dialect
 from madflow.models.openai_wire import BODY_BYTES_MAX, OpenAIWireClient
 from madflow.ports import ModelClient, ModelReply
 from madflow.testing.openai_server import Fault, LoopbackServer
@@ -21,14 +22,25 @@ from madflow.testing.openai_server import Fault, LoopbackServer
 class Raw:
     """A server that says exactly what it is told to, and keeps the bodies it got."""
 
-    def __init__(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
-        self._status, self._content, self._headers = status, content, headers
+    def __init__(
+        self,
+        status: int,
+        content: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        hold_first: asyncio.Event | None = None,
+    ) -> None:
+        self._status, self._content, self._headers, self._hold_first = status, content, headers, hold_first
         self.bodies: list[dict[str, Any]] = []
+        self.arrived = asyncio.Event()
         self.base_url = ""
 
     async def __aenter__(self) -> "Raw":
         async def handle(asked: web.BaseRequest) -> web.Response:
             self.bodies.append(json.loads(await asked.read()))
+            self.arrived.set()
+            if len(self.bodies) == 1 and self._hold_first is not None:
+                await self._hold_first.wait()
             return web.Response(status=self._status, body=self._content, headers=self._headers)
 
         self._runner = web.ServerRunner(web.Server(handle))
@@ -93,6 +105,32 @@ async def test_calls_in_flight_together_learn_a_refusal_once() -> None:
         errors = await asyncio.gather(*(failure(client, schema=POSITION) for _ in range(5)))
         assert {error.code for error in errors} == {"schema_rejected"}
         assert client._dialect.schema == "json_object"
+
+
+async def test_a_late_refusal_teaches_nothing_old() -> None:
+    """Catches a straggler that was refused for json_schema setting a client back that already sends nothing."""
+    late = asyncio.Event()
+    refusal = b'{"error": {"message": "not supported", "param": "response_format"}}'
+    async with Raw(400, refusal, hold_first=late) as server:
+        client = OpenAIWireClient("m", server.base_url)
+        straggler = asyncio.create_task(failure(client, schema=POSITION))
+        await server.arrived.wait()
+        for _ in range(2):
+            await failure(client, schema=POSITION)
+        late.set()
+        assert (await straggler).code == "schema_rejected"
+        await failure(client, schema=POSITION)
+        assert "response_format" not in server.bodies[-1]
+
+
+async def test_two_parameters_refused_together_are_both_learnt() -> None:
+    def dialect_after(first: str, second: str) -> Dialect:
+        sent = Dialect()
+        return sent.learnt(sent, first).learnt(sent, second)
+
+    both = dialect_after("temperature", "seed")
+    assert (both.temperature, both.seed, both.schema) == (False, False, "json_schema")
+    assert dialect_after("response_format", "response_format").schema == "json_object"
 
 
 async def test_reasoning_models_name_their_limit_otherwise() -> None:
