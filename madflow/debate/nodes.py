@@ -84,8 +84,10 @@ def budget_numbers(error: BudgetExceeded) -> dict[str, Any]:
 
 
 async def _reserve_all(session: Session, prepared: Sequence[Prepared]) -> list[str | None]:
-    """Reserve the first attempt of every call, in one durable write. With warm-first, only the first call's."""
-    first = prepared[:1] if session.config.warm_first else prepared
+    """Reserve the first attempt of every call, in one durable write. With warm-first, only the first call's; but in
+    the landing all, for no seat's retry may spend what another's ballot was held back for."""
+    landing = session.state.cut is not None
+    first = prepared[:1] if session.config.warm_first and not landing else prepared
     keys: list[str | None] = [None] * len(prepared)
     events = []
     for index, item in enumerate(first):
