@@ -74,15 +74,9 @@ def _python() -> Check:
 
 
 def _sqlite() -> Check:
-    import apsw
+    from ..ledger.sqlite import sqlite_version
 
-    from ..ledger.sqlite import SQLITE_MIN
-
-    version = apsw.sqlite_lib_version()
-    least = ".".join(map(str, SQLITE_MIN))
-    if tuple(map(int, version.split("."))) < SQLITE_MIN:
-        return Check("sqlite", "broken", f"{version} (apsw), at least {least} is needed: pip install -U apsw")
-    return Check("sqlite", "ok", f"{version} (apsw)")
+    return _attempt("sqlite", lambda: f"{sqlite_version()} (apsw)")
 
 
 def _ruff() -> Check:

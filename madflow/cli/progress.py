@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..debate.run import Progress
     from ..ports import Ledger
 
-__all__ = ["SeatRow", "Standing", "minutes", "open_progress"]
+__all__ = ["SeatRow", "Standing", "Watcher", "minutes", "open_progress"]
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from .chain import ChainCheck, Row, check_name, encode_payload, export_lines, to
 from .locks import stream_lock
 from .writer import GroupWriter, Request
 
-__all__ = ["SQLITE_MIN", "SqliteLedger", "WallClock", "open_ledger"]
+__all__ = ["SQLITE_MIN", "SqliteLedger", "WallClock", "open_ledger", "sqlite_version"]
 
 SQLITE_MIN = (3, 51, 3)
 """The first release without the WAL-reset bug, by which two writing connections can corrupt a file (sqlite.org)."""
@@ -180,8 +180,7 @@ class SqliteLedger:
 
     def close(self) -> None:
         """Write what waits, then close the file. May be called again."""
-        if os.getpid() != self._pid:
-            raise self._forked()
+        self._check_process()
         with self._lock:
             if self._reader is not None:
                 self._reader.close()
@@ -198,6 +197,7 @@ class SqliteLedger:
         self.close()
 
     def _request(self, stream: str, events: Sequence[Event], after: int) -> Request:
+        self._check_process()
         check_name("stream", stream)
         if not events:
             raise LedgerError(f"nothing to record in stream {stream!r}: give at least one event")
@@ -208,17 +208,16 @@ class SqliteLedger:
         return Request(stream, items, after)
 
     def _submit(self, request: Request) -> None:
-        if os.getpid() != self._pid:
-            raise self._forked()
         if self._writer is None:
             raise LedgerError(f"the ledger {self.path} is open for reading only; open it without readonly to record")
         self._writer.submit(request)
 
-    def _forked(self) -> LedgerError:
-        return LedgerError(
-            f"the ledger {self.path} was opened by process {self._pid}, and this is its forked child {os.getpid()}: "
-            "SQLite does not survive a fork; open the ledger again in the child"
-        )
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise LedgerError(
+                f"the ledger {self.path} was opened by process {self._pid}, and this is its forked child "
+                f"{os.getpid()}: SQLite does not survive a fork; open the ledger again in the child"
+            )
 
     def _rows(self, from_seq: int) -> Iterator[Row]:
         while True:
@@ -232,8 +231,7 @@ class SqliteLedger:
         return [Row(*row) for row in self._select(f"SELECT * FROM records {condition}", values)]  # noqa: S608
 
     def _select(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        if os.getpid() != self._pid:
-            raise self._forked()
+        self._check_process()
         with self._lock:
             if self._reader is None:
                 raise LedgerError(f"the ledger {self.path} is closed; open it again to read")
@@ -265,6 +263,12 @@ def open_ledger(
         if new:
             _sync_folder(folder.parent)
     return SqliteLedger(path, clock=clock or _SystemClock(), readonly=readonly)
+
+
+def sqlite_version() -> str:
+    """The SQLite that ledgers are written with, checked to be at least `SQLITE_MIN`. Raises LedgerError."""
+    _check_sqlite()
+    return str(apsw.sqlite_lib_version())
 
 
 def _sync_folder(folder: Path) -> None:
