@@ -41,13 +41,30 @@ def canonical(data: Any) -> bytes:
     Raises:
         ConfigError: something in `data` has no canonical form; the message names its JSON path, e.g. `$.plan[2].cmd`.
     """
-    _check(data, "$", 0)
+    if not _plain(data, 0):
+        _check(data, "$", 0)
     return rfc8785.dumps(data)
 
 
 def digest(data: Any) -> str:
     """SHA-256 of `canonical(data)`: 64 lowercase hexadecimal digits, no prefix."""
     return hashlib.sha256(canonical(data)).hexdigest()
+
+
+def _plain(value: Any, depth: int) -> bool:
+    """Whether `value` is surely accepted; what it doubts, `_check` decides and names. No paths: it runs every time."""
+    kind = type(value)
+    if kind is str:
+        return bool(value.isascii())
+    if kind is dict:
+        return depth < DEPTH_MAX and all(
+            type(key) is str and key.isascii() and _plain(item, depth + 1) for key, item in value.items()
+        )
+    if kind is list or kind is tuple:
+        return depth < DEPTH_MAX and all(_plain(item, depth + 1) for item in value)
+    if kind is int:
+        return bool(-INTEGER_MAX <= value <= INTEGER_MAX)
+    return value is None or kind is bool
 
 
 def _check(value: Any, path: str, depth: int) -> None:

@@ -303,9 +303,15 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _alike(one: Raised, two: Raised, words: Mapping[str, frozenset[str]]) -> Fraction:
+    shared, union = _overlap(one, two, words)
+    return Fraction(shared, union)
+
+
+def _overlap(one: Raised, two: Raised, words: Mapping[str, frozenset[str]]) -> tuple[int, int]:
     mine, theirs = words[one.text], words[two.text]
-    union = len(mine | theirs)
-    return Fraction(len(mine & theirs), union) if union else Fraction(1 if one.text == two.text else 0)
+    shared = len(mine & theirs)
+    union = len(mine) + len(theirs) - shared
+    return (shared, union) if union else (int(one.text == two.text), 1)
 
 
 def _same(one: Raised, two: Raised, words: Mapping[str, frozenset[str]], similar: Fraction) -> bool:
@@ -315,7 +321,8 @@ def _same(one: Raised, two: Raised, words: Mapping[str, frozenset[str]], similar
         return False
     if one.code and two.code:
         return one.code == two.code
-    return _alike(one, two, words) >= similar
+    shared, union = _overlap(one, two, words)
+    return shared * similar.denominator >= similar.numerator * union
 
 
 def _fields(cluster: Sequence[Raised]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def _usd_nanos(usd: str | int | Decimal) -> int:
     _, digits, exponent = amount.as_tuple()
     number = int("".join(map(str, digits)))
     shift = int(exponent) + NANOS_DIGITS
+    nanos: int
     nanos, rest = (number * 10**shift, 0) if shift >= 0 else divmod(number, 10**-shift)
     if rest:
         raise ConfigError(f"budget usd={usd} is finer than 10⁻⁹ dollars; round it")

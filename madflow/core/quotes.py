@@ -17,6 +17,7 @@ from .messages import TaskFile
 __all__ = ["Found", "NewSide"]
 
 PARTIAL_CHARS_MIN = 8
+QUOTE_LINES_MAX = 40  # of a longer quote only these are compared: each costs a scan of the file
 _HUNK = re.compile(r"^@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
 
@@ -68,7 +69,7 @@ class NewSide:
         """The quote's place nearest to `line`, new lines before removed ones; None where it is nowhere."""
         bare = "\n".join(part[1:] if part[:1] in ("+", "-", " ") else part for part in quote.strip("\n").split("\n"))
         for text in dict.fromkeys((quote, bare)):
-            wanted = [_flat(part) for part in text.strip().split("\n")]
+            wanted = [_flat(part) for part in text.strip().split("\n")[:QUOTE_LINES_MAX]]
             if not any(wanted):
                 continue
             place = self._nearest(wanted, sorted(self.lines.items()), line)

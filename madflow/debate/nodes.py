@@ -69,7 +69,7 @@ async def ask_stage(session: Session) -> None:
         hold = session.landing_hold(effect.stage, prepared)
     exceeded = session.over_budget(prepared, hold)
     if exceeded is not None and not landing:
-        await session.cut("budget_exceeded", budget_numbers(exceeded), land=True, unstarted=True)
+        await session.cut("budget_exceeded", _budget_numbers(exceeded), land=True, unstarted=True)
         return
     session.hold = hold
     keys = await _reserve_all(session, prepared)
@@ -78,7 +78,7 @@ async def ask_stage(session: Session) -> None:
         await session.cut("cancelled", {"stage": effect.stage.number}, land=False)
 
 
-def budget_numbers(error: BudgetExceeded) -> dict[str, Any]:
+def _budget_numbers(error: BudgetExceeded) -> dict[str, Any]:
     """The numbers of a budget stop."""
     return {"resource": error.resource, "limit": error.limit, "actual": error.actual, "held": error.held}
 

@@ -27,7 +27,7 @@ from ..ports import ModelClient
 from ..prompts import Prompts
 from .session import Verify
 
-__all__ = ["Debate", "build_clients", "build_config", "read_task"]
+__all__ = ["Debate", "build_clients", "build_config", "crew_of", "prompts_of", "read_task"]
 
 ANALYSER = "analyser:"
 TASK_BYTES_MAX = 4 * 1024 * 1024

@@ -17,6 +17,8 @@ from ..errors import DebateBusy
 
 __all__ = ["stream_lock"]
 
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+
 
 @contextmanager
 def stream_lock(folder: Path, stream: str) -> Iterator[None]:
@@ -28,9 +30,12 @@ def stream_lock(folder: Path, stream: str) -> Iterator[None]:
     Raises:
         DebateBusy: somebody holds it; the message names the process id found in the file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{sha256(stream.encode()).hexdigest()[:16]}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    path = f"{folder}/{sha256(stream.encode()).hexdigest()[:16]}.lock"
+    try:
+        descriptor = os.open(path, _FLAGS, 0o666)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, _FLAGS, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,10 +26,12 @@ from .openai_errors import classify, rejected_parameter
 from .prices import Price
 from .quoting import quote_request, read_usage
 from .tokens import TokenCounter
+from .wellformed import well_formed
 
 __all__ = ["LiteLLMClient"]
 
 _TEXT_CHARS_MAX = 4 * 1024 * 1024
+_LABEL_CHARS = 200
 _LOCAL_MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
 # A class of litellm's (or of what it wraps) that settles the matter by itself.
 _BY_CLASS = {
@@ -126,7 +128,13 @@ class LiteLLMClient:
             raise PermanentModelError("content_filter", f"{self.model}: the provider's filter withheld the reply")
         usage = read_usage(raw, self._price)
         latency = round((time.perf_counter() - began) * 1000)
-        return ModelReply(text=text, usage=usage, latency_ms=latency, finish_reason=finish, model=name or self.model)
+        return ModelReply(
+            text=well_formed(text),
+            usage=usage,
+            latency_ms=latency,
+            finish_reason=well_formed(finish, chars_max=_LABEL_CHARS),
+            model=well_formed(name or self.model, chars_max=_LABEL_CHARS),
+        )
 
     def _arguments(self, request: ModelRequest, dialect: Dialect) -> dict[str, Any]:
         messages = [{"role": "system", "content": request.system}] if request.system else []

@@ -30,11 +30,13 @@ from .openai_stream import StreamedReply
 from .prices import Price
 from .quoting import quote_request, read_usage
 from .tokens import TokenCounter
+from .wellformed import well_formed
 
 __all__ = ["BODY_BYTES_MAX", "OpenAIWireClient", "aclose_all"]
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 65_536
+_LABEL_CHARS: Final = 200
 
 
 class OpenAIWireClient:
@@ -100,6 +102,8 @@ class OpenAIWireClient:
             PermanentModelError: bad_key, quota, context_overflow, content_filter, unknown_model, bad_request,
                 redirect, too_long.
         """
+        if request.timeout_s <= 0:  # aiohttp would take 0 for "no timeout"
+            raise TransientModelError("timeout", f"{self.name}: no time left ({request.timeout_s:g} s)")
         dialect = self._dialect
         body = json.dumps(self._body(request, dialect)).encode("ascii")
         timeout = aiohttp.ClientTimeout(total=request.timeout_s)
@@ -200,7 +204,16 @@ class OpenAIWireClient:
         if finish == "content_filter":
             raise PermanentModelError("content_filter", f"{self.name}: the provider's filter withheld the reply")
         usage = read_usage(data.get("usage"), self._price)
-        return ModelReply(text=text, usage=usage, finish_reason=str(finish), model=str(data.get("model") or self.model))
+        return self._told(text, usage, str(finish), str(data.get("model") or self.model))
+
+    @staticmethod
+    def _told(text: str, usage: Usage | None, finish: str, model: str) -> ModelReply:
+        return ModelReply(
+            text=well_formed(text),
+            usage=usage,
+            finish_reason=well_formed(finish, chars_max=_LABEL_CHARS),
+            model=well_formed(model, chars_max=_LABEL_CHARS),
+        )
 
     def _bad_body(self, what: str) -> TransientModelError:
         return TransientModelError("bad_body", f"{self.name}: HTTP 200 with a body {what}", status=200)
@@ -221,7 +234,7 @@ class OpenAIWireClient:
             stream.feed(chunk)
         text, finish, raw, model = stream.end()
         usage: Usage | None = read_usage(raw, self._price)
-        return ModelReply(text=text, usage=usage, finish_reason=finish, model=model or self.model)
+        return self._told(text, usage, finish, model or self.model)
 
     def _refused(self, status: int, headers: Mapping[str, str], content: bytes, sent: Dialect) -> NoReturn:
         """Raise what a response other than 200 means, learning from it first."""

@@ -10,6 +10,8 @@ from .tokens import TokenCounter
 
 __all__ = ["quote_request", "read_usage"]
 
+_TOKENS_MAX = 10**9  # of one call; a record must not hold a number that JSON readers cannot
+
 
 def quote_request(request: ModelRequest, counter: TokenCounter, price: Price | None) -> Quote:
     """The worst case: no token of the prompt cached, and the reply as long as it may be."""
@@ -23,7 +25,7 @@ def read_usage(raw: Any, price: Price | None) -> Usage | None:
     """The usage object of a chat completion, or None where it is absent or cannot be meant.
 
     Cached tokens are read from `prompt_tokens_details.cached_tokens` or `prompt_cache_hit_tokens`, and are
-    never more than the prompt's. What is negative or not a whole number is not believed.
+    never more than the prompt's. What is negative, above 10⁹ or not a whole number is not believed.
     """
     if not isinstance(raw, dict):
         return None
@@ -38,4 +40,4 @@ def read_usage(raw: Any, price: Price | None) -> Usage | None:
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _TOKENS_MAX else None

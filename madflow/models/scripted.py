@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from ..errors import ConfigError, ModelError, PermanentModelError, TransientModelError
 from ..ports import ModelReply, ModelRequest, Quote, TurnView, Usage
+from .wellformed import well_formed
 
 __all__ = ["DROP", "HANG", "Mishap", "ReplyScript", "ScriptedModel", "as_text", "chars_as_tokens"]
 
@@ -156,9 +157,9 @@ def as_text(reply: Any) -> str:
     if reply is None:
         return ""
     if isinstance(reply, str):
-        return reply
+        return well_formed(reply)
     if isinstance(reply, BaseModel):
         return reply.model_dump_json()
     if isinstance(reply, Mapping):
-        return json.dumps(dict(reply), ensure_ascii=False, allow_nan=False)
+        return well_formed(json.dumps(dict(reply), ensure_ascii=False, allow_nan=False))
     raise TypeError(f"a reply is text, a mapping, a pydantic model or None, not {type(reply).__name__}")

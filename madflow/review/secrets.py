@@ -27,28 +27,35 @@ _HARMLESS = re.compile(
 _FOLDERS = frozenset({".ssh", ".aws", ".gnupg", ".kube", ".git", ".azure", ".madflow"})
 _HOLDERS = frozenset({(".docker", "config.json")})
 
+# Kind, pattern, and texts of which a line holds at least one where the pattern matches: most lines hold none of them.
 _VALUES = (
-    ("aws-access-key", re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b")),
-    ("aws-secret-key", re.compile(r"(?i:aws.{0,20}secret.{0,20}[=:]\s*[\"']?)([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])")),
-    ("github-token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{30,255}|github_pat_[A-Za-z0-9_]{22,255})")),
-    ("gitlab-token", re.compile(r"\bglpat-[A-Za-z0-9_\-]{20,64}")),
-    ("slack-token", re.compile(r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,250}")),
-    ("stripe-key", re.compile(r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,250}")),
-    ("api-key", re.compile(r"\bsk-(?:[a-z]{2,10}\d{0,2}-)?[A-Za-z0-9_\-]{20,250}")),
-    ("google-api-key", re.compile(r"\bAIza[A-Za-z0-9_\-]{35}")),
-    ("npm-token", re.compile(r"\bnpm_[A-Za-z0-9]{36}\b")),
-    ("pypi-token", re.compile(r"\bpypi-[A-Za-z0-9_\-]{50,500}")),
+    ("aws-access-key", r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b", ("AKIA", "ASIA", "AROA", "AIDA")),
+    (
+        "aws-secret-key",
+        r"(?i:aws.{0,20}secret.{0,20}[=:]\s*[\"']?)([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
+        ("secret", "SECRET", "Secret"),
+    ),
+    ("github-token", r"\bgh[pousr]_[A-Za-z0-9]{30,255}", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
+    ("github-token", r"\bgithub_pat_[A-Za-z0-9_]{22,255}", ("github_pat_",)),
+    ("gitlab-token", r"\bglpat-[A-Za-z0-9_\-]{20,64}", ("glpat-",)),
+    ("slack-token", r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,250}", ("xox",)),
+    ("stripe-key", r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,250}", ("k_live_", "k_test_")),
+    ("api-key", r"\bsk-(?:[a-z]{2,10}\d{0,2}-)?[A-Za-z0-9_\-]{20,250}", ("sk-",)),
+    ("google-api-key", r"\bAIza[A-Za-z0-9_\-]{35}", ("AIza",)),
+    ("npm-token", r"\bnpm_[A-Za-z0-9]{36}\b", ("npm_",)),
+    ("pypi-token", r"\bpypi-[A-Za-z0-9_\-]{50,500}", ("pypi-",)),
     (
         "json-web-token",
-        re.compile(r"\beyJ[A-Za-z0-9_\-]{10,2000}\.eyJ[A-Za-z0-9_\-]{10,4000}\.[A-Za-z0-9_\-]{10,2000}"),
+        r"(?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{10,2000}\.eyJ[A-Za-z0-9_\-]{10,4000}\.[A-Za-z0-9_\-]{10,2000}",
+        ("eyJ",),
     ),
-    ("url-password", re.compile(r"\b[a-z][a-z0-9+.\-]{1,20}://[^\s/:@\"'<>{}$]{1,100}:([^\s/:@\"'<>{}$]{3,200})@")),
+    ("url-password", r"\b[a-z][a-z0-9+.\-]{1,20}://[^\s/:@\"'<>{}$]{1,100}:([^\s/:@\"'<>{}$]{3,200})@", ("://",)),
 )
+_PATTERNS = tuple((kind, re.compile(pattern), hints) for kind, pattern, hints in _VALUES)
 _BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_LINE = re.compile(r"^([\s\"'+,]*)[A-Za-z0-9+/=]{16,120}((?:\\n)?[\s\"'+,;\\)]*)$")
 _KEY_LEAD = re.compile(r"[\s\"'+,]*")
-_KEY_TAIL = re.compile(r"(?:\\n)?[\s\"'+,;\\)]*$")
 _KEY_HEADER = re.compile(r"^\s*(?:Proc-Type|DEK-Info|Version|Comment):", re.IGNORECASE)
 # A body line of a key whose BEGIN is out of sight: 64 (PEM) or 70 (OpenSSH) characters of base64, nothing else beside.
 _ORPHAN = re.compile(
@@ -56,6 +63,7 @@ _ORPHAN = re.compile(
     r"(?:[A-Za-z0-9+/]{70}|[A-Za-z0-9+/]{64})((?:\\n)?[\s\"'+,;\\)]*)$"
 )
 _KEY_LINES_MAX = 200
+_KEY_LINE_CHARS_MAX = 200  # no line of a key is longer, and the patterns for them are slow on long lines
 
 
 def secret_path(path: str) -> bool:
@@ -83,15 +91,15 @@ class Redactor:
         """One line, its secret-looking values replaced. Line breaks are not part of it."""
         if self._left:
             return self._key_line(text)
-        found = _BEGIN.search(text)
-        if found:
+        out, at = [], 0
+        while "PRIVATE KEY" in text and (found := _BEGIN.search(text, at)):
+            out.append(f"{_values(text[at : found.start()])}<redacted:private-key>")
             end = _END.search(text, found.end())
-            self._left = 0 if end else _KEY_LINES_MAX
-            rest = text[end.end() :] if end else _tail(text[found.end() :])
-            return text[: found.start()] + "<redacted:private-key>" + rest
-        for kind, pattern in _VALUES:
-            text = pattern.sub(partial(_mark, kind), text)
-        return _ORPHAN.sub(r"\1<redacted:base64-block>\2", text)
+            if end is None:
+                self._left = _KEY_LINES_MAX
+                return "".join((*out, _tail(text[found.end() :])))
+            at = end.end()
+        return "".join((*out, _values(text[at:])))
 
     def _key_line(self, text: str) -> str:
         self._left -= 1
@@ -101,13 +109,20 @@ class Redactor:
             return f"{_lead(text)}<redacted:private-key>{text[found.end() :]}"
         if not text.strip():
             return text
-        body = _KEY_LINE.match(text)
+        body = _KEY_LINE.match(text) if len(text) <= _KEY_LINE_CHARS_MAX else None
         if body:
             return f"{body.group(1)}<redacted:private-key>{body.group(2)}"
         if _KEY_HEADER.match(text):
             return "<redacted:private-key>"
         self._left = 0  # no key after all, e.g. a program that only names the marker
         return self.line(text)
+
+
+def _values(text: str) -> str:
+    for kind, pattern, hints in _PATTERNS:
+        if any(hint in text for hint in hints):
+            text = pattern.sub(partial(_mark, kind), text)
+    return _ORPHAN.sub(r"\1<redacted:base64-block>\2", text) if 64 <= len(text) <= _KEY_LINE_CHARS_MAX else text
 
 
 def _lead(text: str) -> str:
@@ -117,8 +132,9 @@ def _lead(text: str) -> str:
 
 def _tail(text: str) -> str:
     # What closes the string or the line behind a marker stays, so that the program around it stays one.
-    found = _KEY_TAIL.search(text)
-    return found.group() if found else ""
+    bare = text.rstrip(" \t\r\"'+,;\\)")
+    bare = bare.removesuffix("\\n") if len(bare) < len(text) else bare
+    return text[len(bare) :]
 
 
 def _mark(kind: str, match: re.Match[str]) -> str:

@@ -129,8 +129,8 @@ def test_the_threshold_is_exact() -> None:
 
 
 def test_thousands_of_claims_on_one_line_merge_in_bounded_time_and_all_are_kept() -> None:
-    claims = [raised("a", 1, f"claim{number}") for number in range(3_000)]
-    assert len(merge(claims)) == 3_000
+    claims = [raised("a", 1, f"claim{number}") for number in range(1_500)]
+    assert len(merge(claims)) == 1_500
 
 
 # --- judge

@@ -59,7 +59,7 @@ async def test_a_stream_warms_the_cache_at_its_first_token() -> None:
     async with LoopbackServer("abcd", latency_s=0.2, first_token_s=0.0, cache_block_chars=4) as server:
         client, first = OpenAIWireClient("m", server.base_url), asyncio.Event()
         leader = asyncio.create_task(client.complete(request(system="", prompt="s" * 80, on_first_token=first.set)))
-        await first.wait()
+        await asyncio.wait_for(first.wait(), 5)
         follower = await client.complete(request(system="", prompt="s" * 80 + "tail"))
         assert follower.usage is not None and follower.usage.cached_tokens == 20
         await leader

@@ -80,6 +80,7 @@ def test_a_quote_is_never_below_the_bill_of_the_same_tokens() -> None:
             {"prompt_tokens": 10, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 99}},
             Usage(10, 2, 10),
         ),
+        ({"prompt_tokens": 10**20, "completion_tokens": 2}, None),
         ({"prompt_tokens": -1, "completion_tokens": 2}, None),
         ({"prompt_tokens": True, "completion_tokens": 2}, None),
         ({"prompt_tokens": 10.5, "completion_tokens": 2}, None),

@@ -1,7 +1,7 @@
 """Recorded debates of real models through the real graph: the same winners as counting their parsed answers by hand.
 
-Catches: a ballot lost, doubled or mapped to another option between reply, ballot box, rule and proposal; a round that is
-skipped or counted twice; an unparsed answer that becomes a vote.
+Catches: a ballot lost, doubled or mapped to another option between reply, ballot box, rule and proposal; a round that
+is skipped or counted twice; an unparsed answer that becomes a vote.
 """
 
 from __future__ import annotations

@@ -32,11 +32,11 @@ def test_the_text_stays_between_marks_that_it_cannot_forge(task: Task) -> None:
     fenced = prompts.fence(file.diff)
     assert file.diff in fenced
     before, after = fenced.split(file.diff)
-    keys = set(re.findall(r"[0-9a-f]{8,}", before)) & set(re.findall(r"[0-9a-f]{8,}", after))
+    keys = set(re.findall(r"[0-9a-f]{6,}", before)) & set(re.findall(r"[0-9a-f]{6,}", after))
     assert keys  # one key on both sides ...
     assert all(key not in file.diff for key in keys)  # ... that the text does not hold
     forged = file.diff + after
-    assert keys.isdisjoint(re.findall(r"[0-9a-f]{8,}", prompts.fence(forged).replace(forged, "")))
+    assert keys.isdisjoint(re.findall(r"[0-9a-f]{6,}", prompts.fence(forged).replace(forged, "")))
 
 
 def test_orders_and_suppressing_comments_silence_no_finding(task: Task) -> None:

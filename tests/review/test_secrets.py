@@ -111,3 +111,19 @@ def test_nothing_secret_reaches_a_task(tmp_path: Path) -> None:
         if python.text is not None:  # the diff's new lines are the text's lines: a quote of one is found in the other
             shown = [line[1:] for line in python.diff.split("\n")[3:] if line[:1] in ("+", " ")]
             assert shown == python.text.split("\n")[: len(shown)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eyJ-" * 50_000,
+        "-----BEGIN PRIVATE KEY-----" + " " * 200_000 + "x",
+        "-----BEGIN PRIVATE KEY-----\n" + "+" * 200_000 + "!",
+        "+" * 200_000 + "!",
+        "sk-" * 60_000,
+        "a://b:c" * 30_000,
+        "aws" * 60_000,
+    ],
+)
+def test_no_line_makes_a_pattern_slow(line: str) -> None:
+    redact(line)  # quadratic patterns take minutes here
