@@ -226,6 +226,7 @@ async def test_a_server_that_ignores_streaming_still_answers() -> None:
     ("content", "text"),
     [
         (reply_body(content=None), ""),
+        (reply_body(content="cut \ud83d here, \U0001f600"), "cut \ufffd here, \U0001f600"),
         (reply_body(content=None, refusal="I cannot"), "I cannot"),
         (reply_body(content=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), "ab"),
     ],
@@ -264,6 +265,22 @@ async def test_a_redirect_is_not_followed() -> None:
             error = await failure(OpenAIWireClient("m", server.base_url, "k"))
         assert isinstance(error, PermanentModelError) and error.code == "redirect"
         assert elsewhere.served == []
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0])
+async def test_no_time_left_is_a_timeout_not_an_endless_call(timeout_s: float) -> None:
+    async with LoopbackServer("x") as server:
+        error = await failure(OpenAIWireClient("m", server.base_url), timeout_s=timeout_s)
+        assert isinstance(error, TransientModelError) and error.code == "timeout"
+        assert server.served == []
+
+
+async def test_a_surrogate_pair_cut_apart_by_a_stream_is_joined() -> None:
+    events = [{"choices": [{"delta": {"content": half}, "finish_reason": None}]} for half in ("\ud83d", "\ude00")]
+    content = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    async with Raw(200, content, {"Content-Type": "text/event-stream"}) as server:
+        reply = await OpenAIWireClient("m", server.base_url).complete(request(on_first_token=lambda: None))
+    assert reply.text == "\U0001f600"
 
 
 async def test_three_hundred_calls_are_in_flight_together() -> None:
