@@ -73,7 +73,8 @@ async def ask_stage(session: Session) -> None:
         return
     session.hold = hold
     keys = await _reserve_all(session, prepared)
-    await _ask_all(session, effect.stage, prepared, keys)
+    if not session.cancelled:  # a cancellation that came during the write found no call to drop
+        await _ask_all(session, effect.stage, prepared, keys)
     if session.cancelled and session.state.phase == "asking":
         await session.cut("cancelled", {"stage": effect.stage.number}, land=False)
 
