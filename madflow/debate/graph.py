@@ -6,7 +6,7 @@ Checkpoints are optional: with all of them deleted the ledger alone resumes the 
 wait for a human across processes, by LangGraph's `interrupt`.
 
 `run` hands its session in as the run's context. A run of LangGraph's own tools brings none: then the nodes open one
-from the input's `request`, and let go of it, its ledger and its lock when the debate lands, waits for a human, or fails.
+from the input's `request`, and close it, its ledger and its lock when the debate lands, waits for a human, or fails.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class _Nodes:
 
     @asynccontextmanager
     async def _session(self, state: DebateGraphState, runtime: _Runtime) -> AsyncIterator[Session]:
-        """The run's own session, else the one that an earlier node opened, else a new one. An error closes what is ours."""
+        """The run's own session, else what an earlier node opened, else a new one. An error closes what is ours."""
         if runtime.context is not None:
             yield runtime.context.session
             return
