@@ -121,7 +121,7 @@ async def _resume(stream: DebateStream, config: Config) -> None:
     raised = config.limits.raised_over(old.limits)
     if stream.state.phase != "landed":
         limits = config.limits.model_dump() if raised else None
-        await stream.record(Event("resumed", {"raised": raised, "limits": limits}))
+        await stream.record(Event("resumed", {"raised": raised, "limits": limits}), *stream.abandon_open())
 
 
 def _check_first_round(session: Session) -> None:

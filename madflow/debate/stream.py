@@ -129,6 +129,12 @@ class DebateStream:
         """Settle one attempt from its reported usage; None keeps the reservation charged."""
         return Event("settled", {"entry": self.account.settle(key, usage).to_json(), **about})
 
+    def abandon_open(self) -> list[Event]:
+        """Settle what a dead process left open, each at its worst case: nobody will ever report it."""
+        return [
+            Event("settled", {"entry": entry.to_json(), "status": "abandoned"}) for entry in self.account.abandon_open()
+        ]
+
     def _fold(self, record: Record, *, live: bool) -> None:
         if record.place != self._folded + 1:
             raise LedgerCorrupt(f"{self.name}: place {record.place} arrived after {self._folded}")

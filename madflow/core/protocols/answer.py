@@ -14,8 +14,8 @@ from ...errors import ConfigError
 from ..ballots import BallotBox
 from ..canonical import digest
 from ..state import Answer, Ask, Closed, Stage, State
-from ..stopping import DebateView, RoundRecord, Stop
-from .base import cast_choice, final_outcome, normalise, option_index, poll_outcome, seats_ask, text_index
+from ..stopping import DebateView, Stop
+from .base import cast_choice, final_outcome, normalise, option_index, poll_view, seats_ask, text_index
 
 __all__ = ["AnswerProtocol"]
 
@@ -109,38 +109,7 @@ class AnswerProtocol:
 
     def view(self, state: State) -> DebateView:
         """What the stop conditions look at."""
-        seen: set[str] = set()
-        rounds = []
-        for closed in self.polls(state):
-            box = self.poll(state, closed)
-            outcome = poll_outcome(state, box)
-            claims = {normalise(c) for reply in closed.valid().values() for c in reply.get("claims") or ()}
-            positions = {a: entry.choices[0] if entry.choices else "" for a, entry in box.entries.items()}
-            rounds.append(
-                RoundRecord(
-                    round=closed.stage.round,
-                    met=outcome.result == "approved",
-                    winner=outcome.winner,
-                    positions=positions,
-                    new_claims=len(claims - seen),
-                    answered=sum(1 for answer in closed.answers.values() if answer.status != "missing"),
-                )
-            )
-            seen |= claims
-        last = self.polls(state)[-1:] or []
-        live = sum(
-            state.config.electorate[ask.agent]
-            for closed in last
-            for ask, answer in closed.answers.items()
-            if answer.status != "missing"
-        )
-        return DebateView(
-            tuple(rounds),
-            state.config.rounds,
-            quorum=state.config.quorum,
-            live_weight=live,
-            weights=state.config.electorate,
-        )
+        return poll_view(state, [(closed, self.poll(state, closed)) for closed in self.polls(state)], "claims")
 
     def subject(self, state: State) -> dict[str, Any]:
         options = self.options(state)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from ..ballots import BallotBox
 from ..rules import Outcome, decide
 from ..state import Answer, Ask, Closed, Stage, State
-from ..stopping import Stop
+from ..stopping import DebateView, RoundRecord, Stop
 
 __all__ = [
     "MOTION",
@@ -27,6 +27,7 @@ __all__ = [
     "normalise",
     "option_index",
     "poll_outcome",
+    "poll_view",
     "seats_ask",
     "text_index",
 ]
@@ -126,6 +127,38 @@ def poll_outcome(state: State, box: BallotBox) -> Outcome:
     """The rule over one poll, before any judge or human has spoken."""
     config = state.config
     return decide(config.rule_, box, quorum=config.quorum, tie=config.tie)
+
+
+def poll_view(state: State, polls: Sequence[tuple[Closed, BallotBox]], claims: str) -> DebateView:
+    """What the stop conditions look at: one record a poll. `claims` names the replies' field that holds new arguments.
+
+    A rule is met only by itself: a tie that the tie policy would settle is no reason to stop debating.
+    """
+    seen: set[str] = set()
+    rounds, live = [], 0
+    for closed, box in polls:
+        outcome = poll_outcome(state, box)
+        said = {normalise(text) for reply in closed.valid().values() for text in reply.get(claims) or ()}
+        answered = [ask.agent for ask, answer in closed.answers.items() if answer.status != "missing"]
+        rounds.append(
+            RoundRecord(
+                round=closed.stage.round,
+                met=outcome.met,
+                winner=outcome.winner if outcome.met else None,
+                positions={entry.agent: entry.choices[0] if entry.choices else "" for entry in box.seats},
+                new_claims=len(said - seen),
+                answered=len(answered),
+            )
+        )
+        seen |= said
+        live = sum(state.config.electorate[agent] for agent in answered)
+    return DebateView(
+        tuple(rounds),
+        state.config.rounds,
+        quorum=state.config.quorum,
+        live_weight=live,
+        weights=state.config.electorate,
+    )
 
 
 def final_outcome(state: State, box: BallotBox) -> tuple[Outcome, str]:

@@ -22,8 +22,8 @@ from ..canonical import digest
 from ..proposal import RISK_KINDS, STOP_CONDITION_KINDS
 from ..rules import decide, parse_rule
 from ..state import Answer, Ask, Closed, Stage, State
-from ..stopping import DebateView, RoundRecord, Stop
-from .base import MOTION, cast_choice, normalise, option_index, poll_outcome, seats_ask
+from ..stopping import DebateView, Stop
+from .base import MOTION, cast_choice, normalise, option_index, poll_view, seats_ask
 from .subject import subject_body
 
 __all__ = ["MotionProtocol", "Version"]
@@ -224,33 +224,8 @@ class MotionProtocol:
 
     def view(self, state: State) -> DebateView:
         """What the stop conditions look at: one record a ballot."""
-        seen: set[str] = set()
-        rounds = []
-        live = 0
-        for closed in (c for c in state.closed if c.stage.kind == "ballot"):
-            box = self.ballots(state, closed)
-            outcome = poll_outcome(state, box)
-            claims = {normalise(o) for reply in closed.valid().values() for o in reply.get("objections") or ()}
-            answered = [ask.agent for ask, answer in closed.answers.items() if answer.status != "missing"]
-            rounds.append(
-                RoundRecord(
-                    round=closed.stage.round,
-                    met=outcome.result == "approved",
-                    winner=outcome.winner,
-                    positions={a: entry.choices[0] if entry.choices else "" for a, entry in box.entries.items()},
-                    new_claims=len(claims - seen),
-                    answered=len(answered),
-                )
-            )
-            seen |= claims
-            live = sum(state.config.electorate[agent] for agent in answered)
-        return DebateView(
-            tuple(rounds),
-            state.config.rounds,
-            quorum=state.config.quorum,
-            live_weight=live,
-            weights=state.config.electorate,
-        )
+        ballots = [closed for closed in state.closed if closed.stage.kind == "ballot"]
+        return poll_view(state, [(closed, self.ballots(state, closed)) for closed in ballots], "objections")
 
     def subject(self, state: State) -> dict[str, Any]:
         versions = self.versions(state)
