@@ -105,7 +105,7 @@ class RuffLinter:
     def _output(self, folder: Path) -> bytes:
         command = self._command or (_ruff(),)
         options = ("--isolated", "--no-cache", "--no-fix", "--ignore-noqa", "--exit-zero", "--quiet")
-        arguments = [*command, "check", *options, "--target-version", "py314", "--output-format", "json", *self._rules]
+        arguments = [*command, "check", *options, "--output-format", "json", *self._rules]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RUFF_")}
         with tempfile.TemporaryFile() as errors:
             try:

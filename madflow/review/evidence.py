@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..core.findings import check_claims
 from ..core.messages import Evidence, Task, TaskFile
@@ -66,9 +66,6 @@ def _checked(
 
 def _tree_side(path: str, root: Path) -> NewSide | bool | None:
     """The file's lines; False where it cannot be there, None where it may not be looked at."""
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\0" in path:
-        return False
     try:
         data = read_beneath(root, path)
     except TaskError:

@@ -112,15 +112,22 @@ async def test_no_comment_of_the_change_hides_a_security_finding(comment: str) -
     assert codes(reply) == [(2, "S307")]
 
 
-async def test_the_trees_configuration_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_configuration_of_the_tree_or_the_user_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "ruff.toml").write_text('lint.ignore = ["ALL"]\n')
     (tmp_path / "f.py").write_text("eval(input())\n")
+    (tmp_path / "home" / "ruff").mkdir(parents=True)
+    (tmp_path / "home" / "ruff" / "ruff.toml").write_text(
+        'lint.ignore = ["ALL"]\nlint.per-file-ignores = {"*" = ["S"]}\n'
+    )
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RUFF_OUTPUT_FILE", str(tmp_path / "stolen"))
     diff = added("f.py", "eval(input())\n")
     assert codes(await find(read_diff(diff, question="q", root=tmp_path), "security")) == [(1, "S307")]
     left = await asyncio.to_thread(os.listdir, tmp_path)
-    assert sorted(left) == ["f.py", "ruff.toml"]  # and nothing is written there
+    assert sorted(left) == ["f.py", "home", "ruff.toml"]  # and nothing is written there
 
 
 async def test_tests_may_do_what_a_service_may_not() -> None:

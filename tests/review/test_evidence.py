@@ -63,7 +63,7 @@ def checked(root: Path | None, ref: str, quote: str = "", kind: str = "file") ->
         ("diff:d.py:1", "third line", False, "diff:d.py:1"),
         ("diff:.env", "KEY=1", None, "diff:.env"),
         ("diff:other.py", "", False, "diff:other.py"),
-        ("file:a\0b", "", False, "file:a\0b"),
+        ("file:a\0b", "", None, "file:a\0b"),
         ("file:" + "x" * 5000, "", None, "file:" + "x" * 5000),
     ],
 )
