@@ -432,6 +432,7 @@ async def _main(options: argparse.Namespace) -> None:
         drop_after=options.p_drop_after,
         fill=options.p_fill,
         hang_at=tuple(options.hang_at),
+        always=options.always,
         seed=options.seed,
     )
     server = LoopbackServer(
@@ -440,6 +441,7 @@ async def _main(options: argparse.Namespace) -> None:
         first_token_s=None if options.first_token_ms is None else options.first_token_ms / 1000,
         fault=mix,
         retry_after_s=options.retry_after_s,
+        schemas=() if options.no_schema else ("json_schema", "json_object"),
         cache_block_chars=options.cache_block_chars,
     )
     print(await server.start(options.port), flush=True)
@@ -457,6 +459,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--retry-after-s", type=float, default=1.0)
     parser.add_argument("--cache-block-chars", type=int, default=0)
     parser.add_argument("--hang-at", type=int, nargs="*", default=[])
+    parser.add_argument("--always", default="", help="a request whose prompt holds this text always gets a 500")
+    parser.add_argument("--no-schema", action="store_true", help="refuse any response_format with a 400")
     parser.add_argument("--seed", type=int, default=0)
     for name in ("429", "500", "drop-before", "drop-after", "fill"):
         parser.add_argument(f"--p-{name}", type=float, default=0.0, help="share of requests, 0 to 1")
