@@ -153,7 +153,7 @@ class AnalyserModel:
         if line is None:
             return None
         severity = _severity_of(item.code, self._rules)
-        text = f"{item.message} ({item.code})"
+        text = item.message
         if item.suppressed:
             if area != "security":
                 return None
