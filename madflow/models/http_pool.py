@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -31,7 +32,8 @@ class _Held:
     """What one loop holds open, and the generator that closes it."""
 
     pid: int
-    closers: list[Closer] = field(default_factory=list)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    closers: set[Closer] = field(default_factory=set)
     opened: aiohttp.ClientSession | None = None
     holder: AsyncGenerator[None, None] | None = None
 
@@ -52,7 +54,7 @@ async def session() -> aiohttp.ClientSession:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
         )
-        held.closers.append(held.opened.close)
+        held.stack.push_async_callback(held.opened.close)
     return held.opened
 
 
@@ -60,7 +62,8 @@ async def on_close(closer: Closer) -> None:
     """Have `closer` awaited when the running loop's session is closed; the same one is kept once."""
     held = await _held()
     if closer not in held.closers:
-        held.closers.append(closer)
+        held.closers.add(closer)
+        held.stack.push_async_callback(closer)
 
 
 async def aclose_all() -> None:
@@ -75,14 +78,13 @@ async def _held() -> _Held:
     held = _POOL.get(loop)
     if held is None or held.pid != os.getpid():
         held = _POOL[loop] = _Held(os.getpid())
-        held.holder = _until_closed(held.closers)
+        held.holder = _until_closed(held.stack)
         await anext(held.holder)
     return held
 
 
-async def _until_closed(closers: list[Closer]) -> AsyncGenerator[None, None]:
+async def _until_closed(stack: AsyncExitStack) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        while closers:
-            await closers.pop()()
+        await stack.aclose()  # every closer runs, also behind one that raises

@@ -321,7 +321,7 @@ class LoopbackServer:
         }
         one.billed, one.prompt_tokens, one.output_tokens = True, usage["prompt_tokens"], usage["completion_tokens"]
         one.cached_tokens = cached // _CHARS_A_TOKEN
-        if body.get("stream"):
+        if body.get("stream") and one.fault != "bad_body":
             asked = (body.get("stream_options") or {}).get("include_usage") and one.fault != "no_usage"
             return await self._stream(request, one, prompt, [text, finish, usage if asked else None])
         await self._wait(prompt)

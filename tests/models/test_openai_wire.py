@@ -170,8 +170,6 @@ async def test_a_server_that_refuses_both_limits_is_not_asked_forever() -> None:
 async def test_what_each_failure_becomes(
     fault: Fault, kind: type[ModelError], code: str, status: int | None, streamed: bool
 ) -> None:
-    if streamed and fault == "bad_body":
-        pytest.skip("the server's broken body is no stream; a broken stream has its own test")
     async with LoopbackServer("text", fault=lambda number, body: fault, retry_after_s=2) as server:
         client = OpenAIWireClient("m", server.base_url, "sk-secret")
         first: list[int] = []
@@ -302,6 +300,24 @@ async def test_one_session_serves_all_clients_of_a_loop() -> None:
         assert first.closed
         await OpenAIWireClient("m", server.base_url).complete(request())
         assert await http_pool.session() is not first
+
+
+async def test_what_ends_with_the_pool_ends_once_and_whatever_happens() -> None:
+    ended: list[str] = []
+
+    async def one() -> None:
+        ended.append("one")
+
+    async def broken() -> None:
+        raise OSError("already gone")
+
+    for closer in (one, broken, one):
+        await http_pool.on_close(closer)
+    opened = await http_pool.session()
+    with pytest.raises(OSError, match="already gone"):
+        await http_pool.aclose_all()
+    assert ended == ["one"] and opened.closed
+    await http_pool.aclose_all()  # nothing is held any more
 
 
 def test_loops_that_end_leave_nothing_open() -> None:
