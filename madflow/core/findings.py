@@ -9,8 +9,9 @@ The way of a finding:
    - no quote: verified is None (nothing to check). On a changed line the severity is at most major, elsewhere at
      most minor: a critical finding quotes what it is about.
 2. Raised claims *merge* (`merge`): same file, lines at most two apart, and the same rule code or similar words
-   (Jaccard index of their word sets at least the threshold; Jaccard 1901). Two different rule codes never merge, and
-   one seat's claims on two lines stay two findings. Nothing is lost: every claim stays in the lineage.
+   (Jaccard index of their word sets at least the threshold; Jaccard 1901). Two different rule codes never merge. A seat
+   that raises two claims means two: its own merge only if they are the same words on the same line. Nothing is lost:
+   every claim stays in the lineage.
    The result depends on the claims alone, not on the order in which seats or claims come.
 3. Each finding is voted on by the seats that did not raise it (`judge`). Seats that cannot judge it are no part of
    its electorate. With R the weight of the raising seats that can judge it and E the weight of the others:
@@ -317,8 +318,8 @@ def _overlap(one: Raised, two: Raised, words: Mapping[str, frozenset[str]]) -> t
 def _same(one: Raised, two: Raised, words: Mapping[str, frozenset[str]], similar: Fraction) -> bool:
     if one.file != two.file or abs(one.line - two.line) > LINES_APART_MAX:
         return False
-    if one.agent == two.agent and one.line != two.line:
-        return False
+    if one.agent == two.agent:
+        return one.line == two.line and one.text == two.text
     if one.code and two.code:
         return one.code == two.code
     shared, union = _overlap(one, two, words)

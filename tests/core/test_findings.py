@@ -58,6 +58,7 @@ def test_similar_words_near_each_other_merge_and_the_gravest_speaks() -> None:
     [
         (raised("a", 10), raised("b", 13)),  # too far apart
         (raised("a", 10), raised("a", 11)),  # one seat, two lines: it says itself that they are two
+        (raised("a", 10, "undefined name x", code="F821"), raised("a", 10, "undefined name y", code="F821")),
         (raised("a", 10, code="B006"), raised("b", 10, code="F821")),  # two rules
         (raised("a", 10), raised("b", 10, "a password is printed")),  # other words
         (raised("a", 10), raised("b", 10, file="g.py")),
@@ -69,6 +70,12 @@ def test_what_differs_stays_apart(left: Raised, right: Raised) -> None:
 
 def test_the_same_rule_merges_whatever_the_words() -> None:
     assert len(merge([raised("a", 1, code="B006"), raised("b", 2, "mutable default", code="B006")])) == 1
+
+
+def test_a_seat_that_repeats_itself_has_one_finding() -> None:
+    assert (
+        len(merge([raised("a", 10), raised("a", 10)])) == 1
+    )
 
 
 def test_one_seats_two_claims_are_not_bridged_by_another_seats_claim_between_them() -> None:
