@@ -64,12 +64,15 @@ def _missing(cause: str) -> dict[str, Any]:
 async def _answer(
     session: Session, prepared: Prepared, key: str | None, deadline: float, settled: list[Event]
 ) -> dict[str, Any]:
-    reply = await _call(session, prepared, key, deadline, settled)
-    parsed = _parsed(prepared.ask.kind, reply.text)
+    text = session.stream.replies.pop(prepared.request.call_id, None)
+    if text is None:
+        text = (await _call(session, prepared, key, deadline, settled)).text
+    parsed = _parsed(prepared.ask.kind, text)
     if isinstance(parsed, ReplyError):
-        await session.stream.record(*settled)
-        settled.clear()
-        repair = session.renderer.repair(prepared.request, reply.text, parsed)
+        if settled:
+            await session.stream.record(*settled)
+            settled.clear()
+        repair = session.renderer.repair(prepared.request, text, parsed)
         again = session.price(prepared.ask, repair)
         try:
             reply = await _call(session, again, None, deadline, settled)

@@ -92,6 +92,8 @@ async def _reserve_all(session: Session, prepared: Sequence[Prepared]) -> list[s
     keys: list[str | None] = [None] * len(prepared)
     events = []
     for index, item in enumerate(first):
+        if item.request.call_id in session.stream.replies:
+            continue  # answered before a crash
         try:
             keys[index], event = reserve(session, item)
         except BudgetExceeded:

@@ -34,6 +34,7 @@ class DebateStream:
     Attributes:
         state: the debate's state; account: its budget; place: the last place taken in the stream.
         attempts: reservations so far by call id, so that a resumed call never reuses a key.
+        replies: text by call id of what a dead process was answered and had not used up: it is paid, and not asked again.
     """
 
     def __init__(self, ledger: Ledger, config: Config, clock: Clock) -> None:
@@ -42,6 +43,7 @@ class DebateStream:
         self.state = State(config)
         self.account = Account(config.limits)
         self.attempts: dict[str, int] = {}
+        self.replies: dict[str, str] = {}
         self.landed: Mapping[str, Any] | None = None
         self.before_landing: State | None = None
         self.prompt_chars = self.prefix_chars = self.cached_tokens = 0
@@ -164,6 +166,8 @@ class DebateStream:
             self.attempts[payload["call_id"]] = payload["attempt"]
         elif kind == "settled":
             self.account.apply(Settlement.from_json(payload["entry"]))
+            if payload.get("status") == "ok" and "text" in payload:
+                self.replies[payload["entry"]["key"].rpartition("#")[0]] = payload["text"]
 
 
 def elapsed_of(records: Sequence[Record]) -> int:

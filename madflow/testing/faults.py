@@ -3,7 +3,7 @@
 A debate's places are its writes and its model calls, and both have two sides:
 
     KillingLedger    before=n: the n-th write is not made      after=n: it is durable, and nobody learns of it
-    KillingModel     before=n: the n-th request is not sent    after=n: it is answered and billed, the reply is lost
+    KillingModel     before=n: the n-th request is not sent    after=n: it is answered (or failed), and that is lost
 
 A node of the debate graph ends with the write that closes its stage, so a kill after every write is also a kill after
 every node. Fault points of one process share a `Life`. A death is real (`Life(kill=True)`: SIGKILL to this process)
@@ -146,11 +146,12 @@ class KillingModel:
         number = self.count[0]
         if number == self._before:
             self.life.end()
-        reply = await self.inner.complete(request)
-        if number == self._after:
-            self.life.end()
-        self.life.check()
-        return reply
+        try:
+            return await self.inner.complete(request)
+        finally:
+            if number == self._after:
+                self.life.end()
+            self.life.check()
 
 
 @dataclass(frozen=True, slots=True)

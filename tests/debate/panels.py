@@ -6,7 +6,8 @@ down, revised, not decided, mediated and passed: 14 calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from madflow.core.canonical import canonical
 from madflow.core.limits import Limits
 from madflow.core.messages import Agent
 from madflow.core.proposal import Proposal, check_digests
-from madflow.debate.run import Pending
+from madflow.debate.run import Pending, run
 from madflow.debate.setup import Debate
-from madflow.ports import TurnView
+from madflow.ports import Event, Record, TurnView
+from madflow.testing.clock import ManualClock
+from madflow.testing.models import ScriptedModel
 
 ANSWER_CALLS, PLAN_CALLS = 9, 14
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -60,11 +63,11 @@ def reply(view: TurnView) -> dict[str, Any]:
     return answer_reply(view) if view.stage in ("position", "discuss") else plan_reply(view)
 
 
-def make_debate(protocol: str, models: Mapping[str, Any] | Any, ledger: Any, **values: Any) -> Debate:
-    """The debate of that protocol; `models`: one client for all, or by agent id."""
-    ids = {"answer": ("a", "b", "c"), "proposal": ("p", "b", "c", "m")}[protocol]
-    roles = {"p": "proposer", "m": "mediator", "b": "critic" if protocol == "proposal" else "debater"}
-    if protocol == "proposal":
+def make_debate(shape: str, models: Mapping[str, Any] | Any, ledger: Any, **values: Any) -> Debate:
+    """The debate of that shape, answer or proposal; `models`: one client for all, or by agent id."""
+    ids = {"answer": ("a", "b", "c"), "proposal": ("p", "b", "c", "m")}[shape]
+    roles = {"p": "proposer", "m": "mediator", "b": "critic" if shape == "proposal" else "debater"}
+    if shape == "proposal":
         roles["c"] = "auditor"
 
     def model(agent: str) -> Any:
@@ -76,9 +79,9 @@ def make_debate(protocol: str, models: Mapping[str, Any] | Any, ledger: Any, **v
             Agent(id=agent, role=roles.get(agent, "debater"), model=model(agent), max_output_tokens=200)
             for agent in ids
         ],
-        "protocol": protocol,
-        "rounds": 3 if protocol == "answer" else 2,
-        "fallback": () if protocol == "answer" else ("mediator",),
+        "protocol": shape,
+        "rounds": 3 if shape == "answer" else 2,
+        "fallback": () if shape == "answer" else ("mediator",),
         "id": "d1",
         "ledger": ledger if not isinstance(ledger, Path) else ledger / "ledger.db",
         "budget": Limits(),
@@ -95,3 +98,27 @@ def sound(outcome: Proposal | Pending) -> Proposal:
     assert tally.eligible == tally.valid + tally.abstain + tally.invalid + tally.missing == len(outcome.votes)
     canonical(data)
     return outcome
+
+
+class ListLedger:
+    """Records in a list: no file, no thread, no hashes. For a process that is going to fork."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    async def record(self, stream: str, events: Sequence[Event], *, after: int) -> list[Record]:
+        made = [
+            Record(len(self.records) + i, stream, after + i, event.kind, event.payload, 0, "", "")
+            for i, event in enumerate(events, 1)
+        ]
+        self.records += made
+        return made
+
+    def read(self, stream: str) -> list[Record]:
+        return [record for record in self.records if record.stream == stream]
+
+
+def warm_up() -> None:
+    """Load and compile in this process what its forked children would otherwise load one by one."""
+    for shape in ("answer", "proposal"):
+        asyncio.run(run(make_debate(shape, ScriptedModel(reply), ListLedger()), clock=ManualClock()))

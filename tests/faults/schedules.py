@@ -27,6 +27,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "debate"))
+
+from panels import IN_MEMORY, warm_up
+
 from madflow.core.limits import Limits
 from madflow.core.messages import Agent
 from madflow.core.proposal import Proposal, check_digests
@@ -282,9 +286,10 @@ def replace_models(debate: Debate) -> Debate:
 
 
 def main(first: int, count: int) -> dict[str, Any]:
+    warm_up()
     gc.freeze()
     began, figures, failures = time.perf_counter(), Counter[str](), list[tuple[int, str]]()
-    base = Path(tempfile.mkdtemp(prefix="madflow-schedules-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    base = Path(tempfile.mkdtemp(prefix="madflow-schedules-", dir=IN_MEMORY))
     try:
         for seed in range(first, first + count):
             folder = base / str(seed)
