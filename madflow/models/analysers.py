@@ -129,11 +129,11 @@ class AnalyserModel:
     def _find(self, view: TurnView, change: _Change, diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
         """Of a review in parts, each part's reply lists the next hundred of the whole change's findings."""
         found = [finding for item in _few_syntax_errors(diagnostics) if (finding := self._reported(item, change))]
-        linted = {(finding["file"], finding["line"]) for finding in found}
         for path in sorted(change.files):
             for noted in change.noted(path):
-                twice = noted.code == f"{NEUTRAL}debug-leftover" and (path, noted.line) in linted
-                if noted.area == self.area and not twice:
+                # In a file that ruff parsed its own rules for debuggers hold: they know code from text in quotes.
+                better = noted.code == f"{NEUTRAL}debug-leftover" and not change.unread.get(path)
+                if noted.area == self.area and not better:
                     found.append(_as_finding(noted))
         found.sort(key=lambda item: (-SEVERITIES.index(item["severity"]), item["file"], item["line"], item["code"]))
         unlisted = len(found) - FINDINGS_MAX * view.parts

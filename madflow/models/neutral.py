@@ -21,6 +21,10 @@ _CONFLICT = re.compile(r"^(?:<{7}|>{7}|\|{7})(?: |$)")
 _MIDDLE = re.compile(r"^={7}$")
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _PASSWORDS = frozenset({"url-password"})
+_LEFTOVERS = (
+    ("", "marked-temporary", "the line itself says that it should not be merged"),
+    (None, "debug-leftover", "a debugging aid was left in the change"),
+)
 _NO_SECRET = frozenset({"base64-block"})
 
 
@@ -72,9 +76,10 @@ class NeutralChecks:
         if bidi:
             text = f"an invisible direction mark (U+{ord(bidi.group()):04X}) makes the line read otherwise than it runs"
             yield Noted("security", file.path, number, f"{NEUTRAL}bidi", "major", text, quote)
-        if any(pattern.search(line) for name in {"", file.language} for pattern in self._debug.get(name, ())):
-            text = "a debugging aid was left in the change"
-            yield Noted("maintainability", file.path, number, f"{NEUTRAL}debug-leftover", "minor", text, quote)
+        for name, code, text in _LEFTOVERS:
+            patterns = self._debug.get(file.language if name is None else name, ())
+            if any(pattern.search(line) for pattern in patterns):
+                yield Noted("maintainability", file.path, number, f"{NEUTRAL}{code}", "minor", text, quote)
 
     def _conflict(self, file: TaskFile, lines: list[tuple[int, str]]) -> list[Noted]:
         marks = [(number, line) for number, line in lines if _CONFLICT.match(line)]

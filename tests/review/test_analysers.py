@@ -185,6 +185,8 @@ CONFLICT = "a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> topic\n"
         ("a.js", "x" * 6000 + "\n", "maintainability", [(1, "diff/generated-file")]),
         ("a.c", "x;\n" * 2001, "maintainability", [(1, "diff/huge-file")]),
         ("a.py", "breakpoint()\n", "maintainability", [(1, "T100")]),  # once, not twice
+        ("a.py", "HELP = 'call breakpoint()'\n", "maintainability", []),  # ruff knows code from text
+        ("a.py", "X = 1  # DO NOT MERGE\n", "maintainability", [(1, "diff/marked-temporary")]),
     ],
 )
 async def test_checks_of_the_diff_itself(path: str, text: str, area: Area, expected: list[tuple[int, str]]) -> None:

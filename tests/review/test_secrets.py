@@ -85,10 +85,12 @@ def test_a_keys_middle_without_its_ends_is_hidden_and_hashes_are_not() -> None:
 
 
 @given(st.text(max_size=300))
-def test_redaction_keeps_the_number_of_lines_and_is_stable(text: str) -> None:
-    once = redact(text)
-    assert once.count("\n") == text.count("\n")
-    assert redact(once) == once
+def test_redaction_keeps_the_number_of_lines(text: str) -> None:
+    assert redact(text).count("\n") == text.count("\n")
+
+
+def test_a_marker_that_an_author_wrote_is_not_taken_for_a_secret() -> None:
+    assert not REDACTED.search(redact("# tokens become <redacted:github-token>\n"))
 
 
 def test_nothing_secret_reaches_a_task(tmp_path: Path) -> None:
