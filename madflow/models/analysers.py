@@ -75,16 +75,16 @@ class AnalyserModel:
 
     Attributes:
         languages: what it reads (core.findings.why_unread).
-        family: one per tool, for diversity rules: three areas of one tool are no three families.
+        name: as a crew file names it, e.g. "analyser:security".
     """
 
     languages: frozenset[str] = frozenset({"python"})
-    family = "analysers"
 
     def __init__(self, area: Area, *, linter: RuffLinter | None = None, rules: Mapping[str, Any] | None = None) -> None:
         if area not in AREAS:
             raise ConfigError(f"no analyser for the area {area!r}; there are {', '.join(AREAS)}")
         self.area = area
+        self.name = f"analyser:{area}"
         self._rules = rules or analyser_rules()
         self.linter = linter or _new_linter(self._rules)
         self._neutral = NeutralChecks(self._rules)
@@ -114,7 +114,7 @@ class AnalyserModel:
             text=text,
             usage=Usage(prompt_tokens=0, output_tokens=0, cached_tokens=0, usd_nanos=0),
             latency_ms=int((time.monotonic() - started) * 1000),
-            model=f"analysers/{self.area}",
+            model=self.name,
         )
 
     def _answer(self, view: TurnView) -> str:

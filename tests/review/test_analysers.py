@@ -259,6 +259,7 @@ async def test_a_quote_of_an_unchanged_line_is_no_finding_of_this_change(tmp_pat
 async def test_it_is_a_model_client_that_costs_nothing() -> None:
     model = AnalyserModel("security")
     assert isinstance(model, ModelClient)
+    assert model.name == "analyser:security"  # what a resumed debate is compared by
     assert model.quote(request("find", SEEN)) == Quote(0, 0, 0, exact=True)
     reply = await model.complete(request("find", SEEN))
     assert reply.usage is not None and (reply.usage.prompt_tokens, reply.usage.usd_nanos) == (0, 0)
