@@ -56,6 +56,8 @@ def command(
         if options.crew
         else generic_crew(agents or AGENTS, options.models)
     )
+    if not protocol and crew.protocol == "review":
+        raise ConfigError(f"crew {crew.name!r} reviews diffs: run `madflow review DIFF --crew {options.crew}`")
     fields = options.debate_fields()
     ledger = open_for_writing(ledger_path(options.ledger, tree))
     try:

@@ -43,6 +43,7 @@ CASES = {
     "bad id": (["debate", "q", "--id", "../x", *MODEL], "use letters, digits"),
     "empty id": (["debate", "q", "--id", "", *MODEL], "use letters, digits"),
     "agents and crew": (["debate", "q", "--agents", "3", "--crew", "generic", *MODEL], "leave it out with --crew"),
+    "crew of reviewers": (["debate", "q", "--crew", "analysers"], "madflow review DIFF --crew analysers"),
     "judge without seat": (["debate", "q", "--fallback", "judge", *MODEL], "needs an agent with the role judge"),
     "human without id": (["debate", "q", "--human", "A", *MODEL], "give its --id"),
     "root": (["debate", "q", "--root", "nowhere", *MODEL], "no such folder"),
