@@ -18,13 +18,17 @@ from ..core.replies import parse_reply
 from ..core.state import Stage
 from ..errors import BudgetExceeded, ModelError, PermanentModelError, ReplyError
 from ..models.retry import with_retries
+from ..models.wellformed import well_formed
 from ..ports import Event, ModelReply, Usage
+from .contract import checked_usage, complete
 from .session import Prepared, Session
 
 __all__ = ["ATTEMPTS_MAX", "ask_seat", "reserve"]
 
 ATTEMPTS_MAX = 4
 _TEXT_MAX = 256 * 1024
+_LABEL_MAX = 100
+_DETAIL_MAX = 500
 
 
 def reserve(session: Session, prepared: Prepared) -> tuple[str, Event]:
@@ -118,28 +122,28 @@ class _Attempts:
             async with asyncio.timeout(max(left, 0)):
                 if number > 1:
                     request = replace(request, timeout_s=left)
-                reply = await session.clients[self.prepared.ask.agent].complete(request)
+                reply = await complete(session.clients[self.prepared.ask.agent], request)
         except TimeoutError as error:
-            await self._failed(key, "timeout", started)
+            await self._failed(key, "timeout", "", started)
             raise PermanentModelError("timeout", f"no reply within {request.timeout_s:.1f} s") from error
         except ModelError as error:
-            await self._failed(key, error.code, started)
+            await self._failed(key, error.code, str(error), started)
             raise
-        except Exception as error:  # a foreign client broke its contract: it costs this seat, and the record says so
-            await self._failed(key, f"client: {type(error).__name__}: {error}"[:500], started)
-            raise PermanentModelError("client", f"{type(error).__name__}: {error}") from error
+        usage = checked_usage(reply.usage)
         about = {
             "status": "ok",
             "latency_ms": int((session.clock.monotonic() - started) * 1000),
-            "finish_reason": reply.finish_reason,
-            "cached_tokens": reply.usage.cached_tokens if reply.usage else 0,
-            "text": reply.text[:_TEXT_MAX],
+            "finish_reason": well_formed(str(reply.finish_reason), chars_max=_LABEL_MAX),
+            "cached_tokens": usage.cached_tokens if usage else 0,
+            "text": well_formed(reply.text[:_TEXT_MAX]),
         }
-        self.settled.append(session.stream.settle(key, _used(reply.usage), about))
+        self.settled.append(session.stream.settle(key, _used(usage), about))
         return reply
 
-    async def _failed(self, key: str, code: str, started: float) -> None:
+    async def _failed(self, key: str, code: str, detail: str, started: float) -> None:
         about = {"status": "error", "code": code, "latency_ms": int((self.session.clock.monotonic() - started) * 1000)}
+        if detail:
+            about["detail"] = well_formed(detail, chars_max=_DETAIL_MAX)
         await self.session.stream.record(self.session.stream.settle(key, None, about))
 
 

@@ -32,6 +32,7 @@ from .usage import usage_report
 
 __all__ = ["Pending", "Progress", "open_session", "replay", "run", "run_sync", "stream"]
 
+HUMAN_TRIES_MAX = 3
 Human = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
@@ -157,21 +158,45 @@ async def _drive(session: Session, human: Human | None) -> Proposal | Pending:
     """Run the graph until it lands or waits for a human nobody here can ask."""
     from .graph import DebateContext
 
-    graph, context = _graph(), DebateContext(session)
+    graph, context, asked = _graph(), DebateContext(session), 0
     while True:
         step = next_step(session)
         if step == "end":
             break
         if step == "human":
-            if human is None:
+            if session.cancelled:
+                await session.cut("cancelled", {"waiting_for": "human"}, land=False)
+            elif human is None or asked == HUMAN_TRIES_MAX:
                 return Pending(session.config.debate_id, human_question(session))
-            await record_human(session, await human(human_question(session)))
+            else:
+                asked += 1
+                await _ask_human(session, human)
             continue
         config = {"recursion_limit": 4 * session.config.rounds + 50}
         await graph.ainvoke({"debate_id": session.config.debate_id, "next": step}, config, context=context)
     if session.proposal is not None:
         return session.proposal.model_copy(update={"usage": usage_report(session.stream)})
     return _landed(session.stream)
+
+
+async def _ask_human(session: Session, human: Human) -> None:
+    """Record the human's word; a cancellation of the debate drops the question."""
+
+    async def answer() -> Mapping[str, Any]:
+        return await human(human_question(session))
+
+    asking = asyncio.create_task(answer())
+    session.tasks = {asking}
+    try:
+        word = await asking
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if not session.cancelled or (task is not None and task.cancelling()):
+            raise
+        return
+    finally:
+        session.tasks = set()
+    await record_human(session, word)
 
 
 def _landed(stream: DebateStream) -> Proposal:
@@ -192,7 +217,8 @@ async def run(
     """Run or resume one debate to its end.
 
     Args:
-        human: asked when the fallback is "human": gets the question, returns {"choice", "by", "notes"}.
+        human: asked when the fallback is "human": gets the question, returns {"choice", "by", "notes"}. After three
+            words that were not offered the debate is Pending.
         cancel: once set, the debate lands with the stop reason `cancelled`.
         on_progress: called after each durable record, in the event loop; keep it short.
 

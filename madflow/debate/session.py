@@ -42,7 +42,7 @@ class Session:
     Attributes:
         clients: by agent id.
         verify: facts about a reply; None records none.
-        tasks: the calls in flight of the current stage.
+        tasks: what is waited for now: the calls in flight of the current stage, or a human's word.
         first: round 1's calls as the opening already priced them; proposal: what this process landed.
     """
 
@@ -55,7 +55,7 @@ class Session:
         verify: Verify | None = None,
     ) -> None:
         self.stream, self.clients, self.renderer, self.clock, self.verify = stream, clients, renderer, clock, verify
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.cancelled = False
         self.hold = Amount()
         self.first: tuple[list[Prepared], Amount] | None = None

@@ -34,7 +34,7 @@ class DebateStream:
     Attributes:
         state: the debate's state; account: its budget; place: the last place taken in the stream.
         attempts: reservations so far by call id, so that a resumed call never reuses a key.
-        replies: text by call id of what a dead process was answered and had not used up: it is paid, and not asked again.
+        replies: text by call id of what a dead process was answered and had not used: paid, and not asked again.
     """
 
     def __init__(self, ledger: Ledger, config: Config, clock: Clock) -> None:
