@@ -133,9 +133,7 @@ def _lead(text: str) -> str:
 
 def _tail(text: str) -> str:
     # What closes the string or the line behind a marker stays, so that the program around it stays one.
-    bare = text.rstrip(" \t\r\"'+,;\\)")
-    bare = bare.removesuffix("\\n") if len(bare) < len(text) else bare
-    return text[len(bare) :]
+    return text[len(text.rstrip(" \t\r\"'+,;\\)")) :]
 
 
 def _mark(kind: str, match: re.Match[str]) -> str:

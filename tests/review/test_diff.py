@@ -155,6 +155,11 @@ def test_too_many_files_are_refused() -> None:
         read(text)
 
 
+def test_text_with_nul_characters_is_binary() -> None:
+    (file,) = read(SIMPLE.replace("TWO", "T\0O")).files
+    assert (file.left_out, file.diff) == ("binary", "")
+
+
 def test_content_behind_a_binary_patch_is_not_hidden_by_it() -> None:
     text = f"diff --git a/x.png b/x.png\nGIT binary patch\nliteral 3\nKcmZ\n\n{SIMPLE}"
     assert sorted(files(text)) == ["f.py", "x.png"]
