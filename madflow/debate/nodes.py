@@ -119,7 +119,7 @@ async def _ask_all(session: Session, stage: Stage, prepared: Sequence[Prepared],
             if warm is not None:
                 warm.set()
         session.renderer.warmed(request)
-        if session.state.stage is not stage and session.state.outstanding() != ():
+        if _closed_early(session, stage):
             _drop_others(session)
 
     tasks = [asyncio.create_task(one(i, item)) for i, item in enumerate(prepared)]
@@ -146,6 +146,12 @@ def _with_first_token(session: Session, item: Prepared, warm: asyncio.Event) -> 
         warm.set()
 
     return replace(item, request=replace(item.request, on_first_token=started))
+
+
+def _closed_early(session: Session, stage: Stage) -> bool:
+    """Whether the vote was decided before every seat had answered: what is still on its way is not waited for."""
+    closed = next((c for c in reversed(session.state.closed) if c.stage is stage), None)
+    return closed is not None and any(answer.cause == "unassailable" for answer in closed.answers.values())
 
 
 def _drop_others(session: Session) -> None:
