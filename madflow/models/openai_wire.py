@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import orjson
 from multidict import CIMultiDict
 
 from ..errors import ConfigError, PermanentModelError, TransientModelError
@@ -105,7 +106,7 @@ class OpenAIWireClient:
         if request.timeout_s <= 0:  # aiohttp would take 0 for "no timeout"
             raise TransientModelError("timeout", f"{self.name}: no time left ({request.timeout_s:g} s)")
         dialect = self._dialect
-        body = json.dumps(self._body(request, dialect)).encode("ascii")
+        body = _encoded(self._body(request, dialect))
         timeout = aiohttp.ClientTimeout(total=request.timeout_s)
         began = time.perf_counter()
         try:
@@ -251,6 +252,15 @@ class OpenAIWireClient:
             text = f"{self.name}: the server does not take {parameter}; later attempts go without"
             raise TransientModelError(code, text, status=status, retry_after_s=0.0)
         raise from_response(status, headers, content, model=self.name, secret=self._key)
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """A request's body as JSON. orjson takes a tenth of json's time for a long prompt, but refuses lone surrogates and
+    integers beyond 64 bits, which json can write."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return json.dumps(body).encode("ascii")
 
 
 def _text(message: Mapping[str, Any]) -> str:

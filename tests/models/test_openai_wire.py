@@ -273,6 +273,16 @@ async def test_no_time_left_is_a_timeout_not_an_endless_call(timeout_s: float) -
         assert server.served == []
 
 
+async def test_any_text_reaches_the_server_as_it_was_written() -> None:
+    """Catches an encoder that refuses a lone surrogate, which a broken diff may hold, or that changes other text."""
+    text = "é€😀 \u2028 \ud800 \x00 end"
+    async with Raw(200, reply_body(content="A")) as server:
+        await OpenAIWireClient("m", server.base_url).complete(request(prompt=text, seed=2**70))
+        await OpenAIWireClient("m", server.base_url).complete(request(prompt=text.replace("\ud800", "")))
+    assert [body["messages"][-1]["content"] for body in server.bodies] == [text, text.replace("\ud800", "")]
+    assert server.bodies[0]["seed"] == 2**70
+
+
 async def test_a_surrogate_pair_cut_apart_by_a_stream_is_joined() -> None:
     events = [{"choices": [{"delta": {"content": half}, "finish_reason": None}]} for half in ("\ud83d", "\ude00")]
     content = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
