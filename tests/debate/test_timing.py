@@ -81,7 +81,7 @@ async def test_a_cap_on_seconds_lands_as_timeout_with_what_was_said(tmp_path: Pa
 
 
 async def test_a_cap_on_seconds_still_takes_the_final_vote_of_a_plan(tmp_path: Path) -> None:
-    """The drafts took more than half of the time; one call is kept for the vote. Catches a plan nobody was asked about."""
+    """The drafts took most of the time; one call is kept for the vote. Catches a plan nobody was asked about."""
     clock = ManualClock()
 
     async def slow(view: TurnView) -> dict[str, object]:
