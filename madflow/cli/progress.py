@@ -46,6 +46,7 @@ class Standing:
     rounds: int = 0
     round: int = 0
     stage: str = ""
+    number: int = 0
     seats: dict[str, SeatRow] = field(default_factory=dict)
     votes: Counter[str] = field(default_factory=Counter)
     account: Account | None = None
@@ -89,7 +90,7 @@ class Standing:
     def _reserved(self, payload: Mapping[str, Any]) -> str:
         if self.account is not None:
             self.account.apply(Reservation.from_json(payload["entry"]))
-        self._enter(str(payload["purpose"]))
+        self._enter(int(str(payload["call_id"]).partition("/")[0]), str(payload["purpose"]))
         seat = self.seats.get(str(payload["agent"]))
         if seat is not None:
             seat.doing = "asked" if payload["attempt"] == 1 else f"asked again ({payload['attempt']})"
@@ -103,12 +104,12 @@ class Standing:
         return ""
 
     def _answered(self, payload: Mapping[str, Any]) -> str:
-        self._enter(str(payload["kind"]))
+        self._enter(int(payload["stage"]), str(payload["kind"]))
         choice, said = _said(payload)
         seat = self.seats.get(str(payload["agent"]))
         if seat is not None:
             seat.doing, seat.said = str(payload["status"]), said
-        if choice:
+        if choice and payload["stage"] == self.number:
             self.votes[choice] += 1
         return f"{one_line(str(payload['agent']))} {payload['kind']} {payload['status']}: {said}"
 
@@ -123,11 +124,10 @@ class Standing:
         self.ending = f"{decision['result']} ({decision['stop_reason']})"
         return f"landed: {self.ending}"
 
-    def _enter(self, stage: str) -> None:
-        """A new stage: its votes begin anew. A draft and the concerns beside it are one stage."""
-        together = {stage, self.stage} == {"draft", "concern"}
-        if stage != self.stage and not together:
-            self.stage, self.votes = stage, Counter()
+    def _enter(self, number: int, stage: str) -> None:
+        """A new stage: its votes begin anew. A late answer of an earlier one changes nothing."""
+        if number > self.number:
+            self.number, self.stage, self.votes = number, stage, Counter()
 
 
 def _said(payload: Mapping[str, Any]) -> tuple[str, str]:

@@ -97,6 +97,9 @@ def test_human_word(cli: Cli, api_base: str) -> None:
     assert done.code == 0
     assert done.json["decision"]["decided_by"] == "human:kim"
     assert done.json["decision"]["choice"] == "B"
+    late = cli(*base, "--human", "A", "--by", "lee")
+    assert late.code == 2
+    assert "does not wait for a human" in late.err
 
 
 def test_hostile_text_reaches_no_terminal(cli: Cli, api_base: str) -> None:

@@ -75,11 +75,12 @@ def start_resumed(slow: str, folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_reader_that_leaves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", [("schema", "proposal"), ("init", "--json")])
+def test_a_reader_that_leaves(tmp_path: Path, verb: tuple[str, ...]) -> None:
     """Would catch a traceback, or Python's own complaint at exit, when `| head` has seen enough."""
     read, write = os.pipe()
     os.close(read)
-    ran = subprocess.run([*MADFLOW, "schema", "proposal"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    ran = subprocess.run([*MADFLOW, *verb], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert ran.returncode == 1
     assert ran.stderr == "madflow: stdout was closed before everything was written\n"
@@ -115,7 +116,7 @@ def test_a_table_on_a_terminal(tmp_path: Path, no_color: bool) -> None:
     assert "[red]yes[/red]" in text
     assert "round 1 of 3" in text
     assert ("\x1b[32m" in text) is not no_color
-    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
+    assert text.replace("\x1b[?25l\x1b[?25h", "").count("\x1b[?25l") == 0  # never hidden while the debate runs
     assert "approved: [red]yes[/red]" in text
 
 

@@ -66,6 +66,25 @@ async def test_the_table_shows_text_as_text(tmp_path: Path) -> None:
     ledger.close()
 
 
+async def test_votes_are_those_of_this_round(tmp_path: Path) -> None:
+    """Would catch votes that add up over rounds: three seats would then show nine."""
+    ledger, standing, shown = open_ledger(tmp_path / "l.db"), Standing(), []
+
+    async def split(view: TurnView) -> dict[str, object]:
+        return {"answer": "A" if view.round == 3 else "ABC"[int(view.seat.agent)]}
+
+    def feed(progress: Progress) -> None:
+        standing.see(progress.kind, progress.data, progress.round)
+        shown.append((standing.stage, standing.tally()))
+
+    task = {"question": "Q?", "options": ["x", "y", "z"]}
+    await run(Debate(task=task, agents=[Agent(str(n), split) for n in range(3)], ledger=ledger), on_progress=feed)
+    assert ("position", "A 1, B 1, C 1") in shown
+    assert ("discuss", "A 1, B 1, C 1") in shown
+    assert shown[-1] in (("discuss", "A 2"), ("discuss", "A 3"))  # two are a majority: the third may be let go
+    ledger.close()
+
+
 def test_quiet_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = open_ledger(tmp_path / "l.db")
     with open_progress(ledger, "d1", quiet=True) as watcher:

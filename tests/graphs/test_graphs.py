@@ -4,7 +4,8 @@ import asyncio
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
 
+from madflow import Agent, Debate, ScriptedModel
+from madflow.clock import SystemClock
 from madflow.debate.entry import build_graph
-from madflow.debate.run import replay
+from madflow.debate.graph import build_debate_graph
+from madflow.debate.run import open_session, replay
+from madflow.debate.session import Session
 from madflow.errors import ConfigError, DebateBusy
 from madflow.ledger.sqlite import open_ledger
 from madflow.models.http_pool import aclose_all
@@ -98,6 +103,27 @@ async def test_one_runner_per_debate(tmp_path: Path) -> None:
             await build_graph().ainvoke(asked)
         assert (await first)["result"] == "approved"
         await aclose_all()
+
+
+async def test_an_error_closes_what_was_opened(tmp_path: Path) -> None:
+    """Would catch a lock and a ledger that a failed run takes along until its process ends."""
+    closed = []
+
+    @asynccontextmanager
+    async def opener(given: Mapping[str, Any]) -> AsyncIterator[Session]:
+        debate = Debate(task=TASK, agents=[Agent("a", ScriptedModel({"*": {"answer": "A"}}))], id="d1")
+        ledger = open_ledger(tmp_path / "l.db")
+        session = await open_session(debate, ledger, debate_id="d1", clock=SystemClock())
+        session.clients = {}  # the first call fails
+        try:
+            yield session
+        finally:
+            ledger.close()
+            closed.append(given)
+
+    with pytest.raises(KeyError):
+        await build_debate_graph(opener).ainvoke({"request": {"id": "d1"}})
+    assert closed == [{"id": "d1"}]
 
 
 @pytest.mark.parametrize(
