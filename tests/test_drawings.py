@@ -92,7 +92,9 @@ def transitions() -> dict[tuple[str, str], set[str]]:
                     continue
                 after = apply(state, kind, payload)
                 found.setdefault((state.phase, kind), set()).add(after.phase)
-                key = repr((after.phase, after.stage, after.closed, sorted(map(repr, after.answers.items())), after.cut))
+                key = repr(
+                    (after.phase, after.stage, after.closed, sorted(map(repr, after.answers.items())), after.cut)
+                )
                 if key not in seen:
                     seen.add(key)
                     waiting.append(after)
@@ -262,6 +264,19 @@ def test_the_walk_reaches_every_entry_of_the_table() -> None:
     """Catches a drawing of half the machine."""
     assert set(transitions()) == set(TABLE)
     assert due(State(_config("answer", seats=(("a", "debater"),)))) is None
+
+
+def test_the_readme_tells_of_every_planted_defect() -> None:
+    """Catches a README that claims another place, rule or finder than the pull request's own list."""
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    defects = tomllib.loads((ROOT / "examples/pull_request/defects.toml").read_text("utf-8"))["defect"]
+    for defect in defects:
+        place = f"{Path(defect['file']).name}:{defect['line']}"
+        cells = next((row.split("|") for row in rows if f" {place} " in row), None)
+        assert cells is not None, f"README.md does not tell of {place}"
+        finder = f"{defect['found_by']}, `{defect['code']}`" if defect["found_by"] else "–"
+        assert cells[3].strip() == finder
+        assert cells[4].strip().startswith("found" if defect["found_by"] else "**not found**")
 
 
 def test_every_link_in_the_docs_leads_somewhere() -> None:

@@ -3,7 +3,7 @@
     phase     event             next
     new       opened            asking
     asking    answered          asking, until the stage closes: then asking (next stage), waiting, or ready
-    asking    cut               asking (the held-back final vote), or ready
+    asking    cut               asking (the held-back final vote), waiting, or ready
     asking    resumed           asking
     waiting   human             ready
     waiting   cut, resumed      ready, waiting
