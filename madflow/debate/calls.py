@@ -58,7 +58,8 @@ async def ask_seat(session: Session, stage: Stage, prepared: Prepared, key: str 
     except ModelError as error:
         answer = _missing(error.code)
     body = {"stage": stage.number, "agent": ask.agent, "kind": ask.kind, "part": ask.part, **answer}
-    await session.stream.record(*settled, Event("answered", body))
+    session.in_flight -= 1
+    await session.stream.record(*settled, Event("answered", body), linger=session.in_flight > 0)
 
 
 def _missing(cause: str) -> dict[str, Any]:

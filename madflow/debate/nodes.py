@@ -123,7 +123,7 @@ async def _ask_all(session: Session, stage: Stage, prepared: Sequence[Prepared],
             _drop_others(session)
 
     tasks = [asyncio.create_task(one(i, item)) for i, item in enumerate(prepared)]
-    session.tasks = set(tasks)
+    session.tasks, session.in_flight = set(tasks), len(tasks)
     try:
         results = await asyncio.gather(*tasks, return_exceptions=True)
     except asyncio.CancelledError:

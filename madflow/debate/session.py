@@ -43,6 +43,7 @@ class Session:
         clients: by agent id.
         verify: facts about a reply; None records none.
         tasks: what is waited for now: the calls in flight of the current stage, or a human's word.
+        in_flight: how many of the stage's seats have not brought their answer yet.
         first: round 1's calls as the opening already priced them; proposal: what this process landed.
     """
 
@@ -56,6 +57,7 @@ class Session:
     ) -> None:
         self.stream, self.clients, self.renderer, self.clock, self.verify = stream, clients, renderer, clock, verify
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.in_flight = 0
         self.cancelled = False
         self.hold = Amount()
         self.first: tuple[list[Prepared], Amount] | None = None

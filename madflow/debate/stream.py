@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..core.budget import Account, Amount, Reservation, Settlement
@@ -26,6 +28,17 @@ _CALL_EVENTS = frozenset({"reserved", "settled", "note"})
 def stream_name(debate_id: str) -> str:
     """The ledger stream of a debate."""
     return f"debate/{debate_id}"
+
+LINGER_S = 0.002
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Events that share one write; `done` is set when they are folded."""
+
+    events: list[Event]
+    done: asyncio.Future[None]
+    timer: asyncio.TimerHandle | None = None
 
 
 class DebateStream:
@@ -50,7 +63,8 @@ class DebateStream:
         self.place = self.before_ms = 0
         self.observers: list[Callable[[Record, State], None]] = []
         self._folded = 0
-        self._broken: Exception | None = None
+        self._broken: BaseException | None = None
+        self._batch: _Batch | None = None
         self._started = clock.monotonic()
 
     @classmethod
@@ -74,36 +88,57 @@ class DebateStream:
         """Running time of the debate over all its processes, in milliseconds."""
         return self.before_ms + int((self.clock.monotonic() - self._started) * 1000)
 
-    async def record(self, *events: Event) -> None:
+    async def record(self, *events: Event, linger: bool = False) -> None:
         """Make `events` durable, all or none, then fold them.
+
+        With `linger` they wait at most 2 ms for what others record, and share its write: an answer that others will
+        follow loses no time by that, and a write costs more than a call. Without it they are written at once, together
+        with what waits.
 
         A caller that is cancelled meanwhile still waits for the write and its fold, then raises CancelledError: the
         place is taken, and a state that lacked what the ledger has could not be continued.
         """
-        after, self.place = self.place, self.place + len(events)
-        write = asyncio.ensure_future(self.ledger.record(self.name, events, after=after))
-        write.add_done_callback(self._written)
+        batch = self._batch
+        if batch is None:
+            batch = self._batch = _Batch([], asyncio.get_running_loop().create_future())
+        batch.events.extend(events)
+        if not linger:
+            self._flush(batch)
+        elif batch.timer is None:
+            batch.timer = asyncio.get_running_loop().call_later(LINGER_S, self._flush, batch)
         cancelled: asyncio.CancelledError | None = None
-        while not write.done():
+        while not batch.done.done():
             try:
-                await asyncio.shield(write)
+                await asyncio.shield(batch.done)
             except asyncio.CancelledError as error:
                 cancelled = error
-        write.result()
-        if self._broken is not None:
-            raise self._broken
+        batch.done.result()
         if cancelled is not None:
             raise cancelled
 
-    def _written(self, write: asyncio.Future[list[Record]]) -> None:
-        """Fold what a write made durable. A callback, not a task: writes end in the order of their places."""
-        if write.cancelled() or write.exception() is not None or self._broken is not None:
+    def _flush(self, batch: _Batch) -> None:
+        if batch is not self._batch:
             return
-        try:
-            for record in write.result():
-                self._fold(record, live=True)
-        except Exception as error:  # raised again by every caller of `record`: this state cannot go on
-            self._broken = error
+        self._batch = None
+        if batch.timer is not None:
+            batch.timer.cancel()
+        after, self.place = self.place, self.place + len(batch.events)
+        write = asyncio.ensure_future(self.ledger.record(self.name, batch.events, after=after))
+        write.add_done_callback(partial(self._written, batch))
+
+    def _written(self, batch: _Batch, write: asyncio.Future[list[Record]]) -> None:
+        """Fold what a write made durable. A callback, not a task: writes end in the order of their places."""
+        failure = self._broken
+        if failure is None:
+            try:
+                for record in write.result():
+                    self._fold(record, live=True)
+            except (Exception, asyncio.CancelledError) as error:  # raised by every caller of `record` from here on
+                failure = self._broken = error
+        if failure is None:
+            batch.done.set_result(None)
+        else:
+            batch.done.set_exception(failure)
 
     def reserve(
         self, call_id: str, amount: Amount, hold: Amount, *, utf8_bytes: int, about: Mapping[str, Any]
