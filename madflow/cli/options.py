@@ -64,7 +64,7 @@ _OPTIONS = (
         multiple=True,
         help="What to try, in order and once each, where the panel does not decide.",
     ),
-    click.option("--tokens", type=click.IntRange(1), default=100_000, show_default=True, help="Cap on tokens."),
+    click.option("--tokens", type=click.IntRange(1), default=250_000, show_default=True, help="Cap on tokens."),
     click.option("--usd", metavar="DOLLARS", default=None, help="Cap on money, e.g. 0.50."),
     click.option("--calls", type=click.IntRange(1), default=200, show_default=True, help="Cap on model calls."),
     click.option("--seconds", type=click.IntRange(1), default=900, show_default=True, help="Cap on the whole debate."),

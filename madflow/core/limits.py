@@ -35,7 +35,7 @@ class Limits(Frozen):
         call_seconds: deadline of one call (or what is left of `seconds`, if that is less).
     """
 
-    tokens: int = Field(default=100_000, strict=True, ge=1, le=_MAX["tokens"])
+    tokens: int = Field(default=250_000, strict=True, ge=1, le=_MAX["tokens"])
     usd_nanos: int | None = Field(default=None, strict=True, ge=1, le=USD_NANOS_MAX)
     calls: int = Field(default=200, strict=True, ge=1, le=_MAX["calls"])
     seconds: int = Field(default=900, strict=True, ge=1, le=_MAX["seconds"])
@@ -45,7 +45,7 @@ class Limits(Frozen):
     def of(
         cls,
         *,
-        tokens: int = 100_000,
+        tokens: int = 250_000,
         usd: str | int | Decimal | None = None,
         calls: int = 200,
         seconds: int = 900,

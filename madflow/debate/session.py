@@ -22,7 +22,7 @@ __all__ = ["Prepared", "Session", "Verify"]
 Verify = Callable[[Config, Ask, Mapping[str, Any]], Mapping[str, Any]]
 """Checks a parsed reply against the world (a tree, a diff); the facts are recorded with the answer."""
 
-_BYTES_PER_TOKEN = 6
+_BYTES_PER_TOKEN = 4
 _LANDING_FRAMING = 256
 
 

@@ -39,7 +39,7 @@ def account(**limits: Any) -> Account:
 
 def test_the_defaults_are_bounded() -> None:
     assert Budget().model_dump() == {
-        "tokens": 100_000,
+        "tokens": 250_000,
         "usd_nanos": None,
         "calls": 200,
         "seconds": 900,
@@ -246,7 +246,7 @@ def test_the_report_is_json_and_adds_up() -> None:
     running.settle("1", Amount(10, 10, 100))
     running.settle("2", None)
     report = json.loads(json.dumps(running.report()))
-    assert report["caps"] == {"tokens": 100_000, "usd": "0.50", "calls": 200, "seconds": 900, "call_seconds": 60}
+    assert report["caps"] == {"tokens": 250_000, "usd": "0.50", "calls": 200, "seconds": 900, "call_seconds": 60}
     assert (report["prompt_tokens"], report["output_tokens"], report["usd"], report["calls"]) == (
         110,
         70,
