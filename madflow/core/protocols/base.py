@@ -6,7 +6,6 @@ or that a stop condition fired; `core.debate` applies fallbacks and counts.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -71,14 +70,14 @@ class DebateProtocol(Protocol):
         ...
 
 
-_EDGE = re.compile(r"^[\s\"'`*_(\[{]+|[\s\"'`*_.,;:!?)\]}]+$")
-_SPACE = re.compile(r"\s+")
+_BEFORE = " \"'`*_([{"
+_BEHIND = " \"'`*_.,;:!?)]}"
 
 
 def normalise(text: str) -> str:
     """The form in which two free answers count as the same: NFKC, case-folded, one space, no edge punctuation."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return _SPACE.sub(" ", _EDGE.sub("", folded)).strip()
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split()).lstrip(_BEFORE).rstrip(_BEHIND)
 
 
 def seats_ask(state: State, kind: str) -> tuple[Ask, ...]:
@@ -137,8 +136,11 @@ def poll_view(state: State, polls: Sequence[tuple[Closed, BallotBox]], claims: s
     seen: set[str] = set()
     rounds, live = [], 0
     for closed, box in polls:
-        outcome = poll_outcome(state, box)
-        said = {normalise(text) for reply in closed.valid().values() for text in reply.get(claims) or ()}
+        key = ("view", closed.stage.number)
+        if key not in state.memo:
+            texts = {text for reply in closed.valid().values() for text in reply.get(claims) or ()}
+            state.memo[key] = (poll_outcome(state, box), {normalise(text) for text in texts})
+        outcome, said = state.memo[key]
         answered = [ask.agent for ask, answer in closed.answers.items() if answer.status != "missing"]
         rounds.append(
             RoundRecord(
