@@ -24,6 +24,7 @@ from madflow import errors
 from madflow.cli.app import cli
 from madflow.core.config import Config
 from madflow.core.debate import TABLE, apply, due, land
+from madflow.core.limits import Limits
 from madflow.core.messages import Seat, Task
 from madflow.core.proposal import RISK_KINDS, STEP_KINDS, STOP_CONDITION_KINDS, Proposal
 from madflow.core.replies import parse_reply
@@ -206,6 +207,17 @@ def analyser_families() -> str:
     return "\n".join(["| seat | ruff rules | but not | severity, unless listed |", "|---|---|---|---|", *rows])
 
 
+def budget_caps() -> str:
+    plain, rows = Limits(), []
+    for name, field in Limits.model_fields.items():
+        option = "--usd" if name == "usd_nanos" else f"--{name.replace('_', '-')}"
+        value = getattr(plain, name)
+        cap = "none unless given" if value is None else f"{value:,}"
+        most = next(bound.le for bound in field.metadata if hasattr(bound, "le"))
+        rows.append(f"| `{option}` | {cap} | {most // 10**9 if name == 'usd_nanos' else most:,} |")
+    return "\n".join(["| cap | default | at most |", "|---|---|---|", *rows])
+
+
 def crews() -> str:
     rows = []
     for path in sorted((ROOT / "prompts").glob("*/crew.toml")):
@@ -217,6 +229,7 @@ def crews() -> str:
 
 DRAWERS: Mapping[str, Callable[[], str]] = {
     "analyser families": analyser_families,
+    "budget caps": budget_caps,
     "crews": crews,
     "error tree": error_tree,
     "proposal fields": proposal_fields,

@@ -99,7 +99,12 @@ def read_task(task: str | Mapping[str, Any] | Task | Path) -> Task:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "task"
         allowed = ", ".join(Task.model_fields)
-        raise TaskError(f"task: {where}: {first['msg']} (fields: {allowed})") from error
+        raise TaskError(f"task: {where}: {_said(first['msg'])} (fields: {allowed})") from error
+
+
+def _said(message: str) -> str:
+    """A validator's own words, without pydantic's name for them."""
+    return message.removeprefix("Value error, ")
 
 
 def _task_file(path: Path) -> Task:
@@ -183,7 +188,7 @@ def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {first['msg']}" if where else str(first["msg"])) from error
+        raise ConfigError(f"{where}: {_said(first['msg'])}" if where else _said(first["msg"])) from error
     return config.model_copy(update={"rule": str(config.rule_), "stop": str(config.stop_)})
 
 
