@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,11 +34,13 @@ LINGER_S = 0.002
 
 @dataclass(slots=True)
 class _Batch:
-    """Events that share one write; `done` is set when they are folded."""
+    """Events that share one write. `waiters` are woken once it is `over`: folded, or failed with `failure`."""
 
-    events: list[Event]
-    done: asyncio.Future[None]
+    events: list[Event] = field(default_factory=list)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
+    over: bool = False
+    failure: BaseException | None = None
 
 
 class DebateStream:
@@ -100,19 +102,23 @@ class DebateStream:
         """
         batch = self._batch
         if batch is None:
-            batch = self._batch = _Batch([], asyncio.get_running_loop().create_future())
+            batch = self._batch = _Batch()
         batch.events.extend(events)
+        loop = asyncio.get_running_loop()
         if not linger:
             self._flush(batch)
         elif batch.timer is None:
-            batch.timer = asyncio.get_running_loop().call_later(LINGER_S, self._flush, batch)
+            batch.timer = loop.call_later(LINGER_S, self._flush, batch)
         cancelled: asyncio.CancelledError | None = None
-        while not batch.done.done():
+        while not batch.over:
+            waiter = loop.create_future()
+            batch.waiters.append(waiter)
             try:
-                await asyncio.shield(batch.done)
+                await waiter
             except asyncio.CancelledError as error:
                 cancelled = error
-        batch.done.result()
+        if batch.failure is not None:
+            raise batch.failure
         if cancelled is not None:
             raise cancelled
 
@@ -133,12 +139,14 @@ class DebateStream:
             try:
                 for record in write.result():
                     self._fold(record, live=True)
-            except (Exception, asyncio.CancelledError) as error:  # raised by every caller of `record` from here on
+            except BaseException as error:  # raised by every caller of `record` from here on; nobody may wait for ever
                 failure = self._broken = error
-        if failure is None:
-            batch.done.set_result(None)
-        else:
-            batch.done.set_exception(failure)
+        elif not write.cancelled():
+            write.exception()  # the first failure stands; asyncio wants to see that this one was noticed
+        batch.over, batch.failure = True, failure
+        for waiter in batch.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def reserve(
         self, call_id: str, amount: Amount, hold: Amount, *, utf8_bytes: int, about: Mapping[str, Any]

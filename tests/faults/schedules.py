@@ -45,6 +45,7 @@ from madflow.testing.faults import Bill, Crash, GreedyModel, KillingLedger, Kill
 RULES = ("majority", "supermajority:2/3", "unanimity", "plurality", "borda", "veto:majority", "judge")
 STOPS = ("", "converged | unassailable | quorum_lost | max_rounds", "max_rounds", "converged | stable:2 | max_rounds")
 LIVES_MAX = 4
+SECONDS_MAX = 30  # of real time, for one life: a bound on a hang
 
 
 def padded(view: TurnView, reply: dict[str, Any], field_name: str) -> dict[str, Any]:
@@ -177,7 +178,8 @@ class Schedule:
             while True:
                 debate = replace(self.debate, ledger=ledger, agents=agents)
                 try:
-                    outcome = await run(debate, human=human, clock=clock, cancel=cancel, on_progress=progress)
+                    async with asyncio.timeout(SECONDS_MAX):
+                        outcome = await run(debate, human=human, clock=clock, cancel=cancel, on_progress=progress)
                 except BudgetTooSmall as error:
                     assert not self.bill.charges, "something was billed before the budget was refused"
                     self.afford(error)
