@@ -147,7 +147,9 @@ def main(protocol: str, checkpoints: bool, last: int) -> dict[str, Any]:
                 folder = base / f"{where}-{side}-{at}"
                 folder.mkdir()
                 first = lived(folder, (where, side, at), checkpoints)
-                assert first is None, f"not killed {side} {where} {at}"
+                if first is not None:  # answers that met in one write: this life needed fewer than the reference
+                    assert where == "ledger" and first["writes"] < at, f"not killed {side} {where} {at}"
+                    continue
                 for file in folder.glob("checkpoints.db*"):
                     file.unlink()
                 before = (folder / "calls").read_text().split() if (folder / "calls").exists() else []
