@@ -19,7 +19,7 @@ from ..ports import Event
 from .calls import ask_seat, reserve
 from .session import Prepared, Session
 
-__all__ = ["ask_stage", "human_question", "land_debate", "next_step", "record_human"]
+__all__ = ["ask_stage", "human_question", "land_debate", "next_step", "record_human", "reserve_first_attempts"]
 
 STEPS = {
     "position": "speak",
@@ -63,16 +63,18 @@ async def ask_stage(session: Session) -> None:
         return
     timeout_s = min(float(session.config.limits.call_seconds), left)
     if session.first is not None:
-        (prepared, hold), session.first = session.first, None
+        (prepared, keys), session.first = session.first, None
     else:
         prepared = [session.prepare(effect.stage, ask, timeout_s) for ask in effect.asks]
         hold = session.landing_hold(effect.stage, prepared)
-    exceeded = session.over_budget(prepared, hold)
-    if exceeded is not None and not landing:
-        await session.cut("budget_exceeded", _budget_numbers(exceeded), land=True, unstarted=True)
-        return
-    session.hold = hold
-    keys = await _reserve_all(session, prepared)
+        exceeded = session.over_budget(prepared, hold)
+        if exceeded is not None and not landing:
+            await session.cut("budget_exceeded", _budget_numbers(exceeded), land=True, unstarted=True)
+            return
+        session.hold = hold
+        keys, events = reserve_first_attempts(session, prepared)
+        if events:
+            await session.stream.record(*events)
     if not session.cancelled:  # a cancellation that came during the write found no call to drop
         await _ask_all(session, effect.stage, prepared, keys)
     if session.cancelled and session.state.phase == "asking":
@@ -84,9 +86,9 @@ def _budget_numbers(error: BudgetExceeded) -> dict[str, Any]:
     return {"resource": error.resource, "limit": error.limit, "actual": error.actual, "held": error.held}
 
 
-async def _reserve_all(session: Session, prepared: Sequence[Prepared]) -> list[str | None]:
-    """Reserve the first attempt of every call, in one durable write. With warm-first, only the first call's; but in
-    the landing all, for no seat's retry may spend what another's ballot was held back for."""
+def reserve_first_attempts(session: Session, prepared: Sequence[Prepared]) -> tuple[list[str | None], list[Event]]:
+    """Reserve the first attempt of every call; the events are for one durable write. With warm-first, only the first
+    call's; but in the landing all, for no seat's retry may spend what another's ballot was held back for."""
     landing = session.state.cut is not None
     first = prepared[:1] if session.config.warm_first and not landing else prepared
     keys: list[str | None] = [None] * len(prepared)
@@ -99,9 +101,7 @@ async def _reserve_all(session: Session, prepared: Sequence[Prepared]) -> list[s
         except BudgetExceeded:
             continue  # asked again by the seat itself, which then records the miss with its cause
         events.append(event)
-    if events:
-        await session.stream.record(*events)
-    return keys
+    return keys, events
 
 
 async def _ask_all(session: Session, stage: Stage, prepared: Sequence[Prepared], keys: Sequence[str | None]) -> None:

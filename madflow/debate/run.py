@@ -18,14 +18,14 @@ from typing import Any
 from ..clock import SystemClock
 from ..core.budget import Amount
 from ..core.config import Config, changes
-from ..core.debate import apply, due, land
+from ..core.debate import apply, land
 from ..core.proposal import Proposal
 from ..core.state import State
 from ..errors import BudgetTooSmall, LedgerCorrupt, LedgerError, ResumeRefused
 from ..ports import Clock, Event, Ledger, Record
-from .nodes import human_question, next_step, record_human
+from .nodes import human_question, next_step, record_human, reserve_first_attempts
 from .rendering import Renderer
-from .session import Session
+from .session import Prepared, Session
 from .setup import Debate, build_clients, build_config, crew_of, prompts_of
 from .stream import DebateStream, stream_name
 from .usage import usage_report
@@ -106,8 +106,10 @@ async def open_session(
     if known:
         await _resume(stream, config)
     else:
-        _check_first_round(session)
-        await stream.record(Event("opened", {"config": config.model_dump(mode="json")}))
+        prepared = _first_round(session)
+        keys, reserved = reserve_first_attempts(session, prepared)
+        await stream.record(Event("opened", {"config": config.model_dump(mode="json")}), *reserved)
+        session.first = (prepared, keys)
     return session
 
 
@@ -125,16 +127,15 @@ async def _resume(stream: DebateStream, config: Config) -> None:
         await stream.record(Event("resumed", {"raised": raised, "limits": limits}), *stream.abandon_open())
 
 
-def _check_first_round(session: Session) -> None:
-    """Refuse a cap that does not cover round 1 and the landing, before anything is recorded or called."""
+def _first_round(session: Session) -> list[Prepared]:
+    """Round 1's calls, priced. Refuses a cap that does not cover them and the landing, before anything is recorded."""
     config = session.config
     opened = apply(session.state, "opened", {}, 0)
     session.stream.state, before = opened, session.stream.state
     try:
-        effect = due(opened)
         stage = opened.stage
-        if effect is None or stage is None:
-            return
+        if stage is None:
+            raise LedgerCorrupt(f"debate {config.debate_id!r} opens without a stage")
         timeout_s = min(float(config.limits.call_seconds), session.seconds_left(landing=False))
         prepared = [session.prepare(stage, ask, timeout_s) for ask in stage.asks]
         hold = session.landing_hold(stage, prepared)
@@ -142,8 +143,8 @@ def _check_first_round(session: Session) -> None:
     finally:
         session.stream.state = before
     if exceeded is None:
-        session.first = (prepared, hold)
-        return
+        session.hold = hold
+        return prepared
     need = sum((item.amount for item in prepared), Amount())
     values = {"tokens": need.tokens, "calls": need.calls, "usd_nanos": need.usd_nanos or 0}
     held = {"tokens": hold.tokens, "calls": hold.calls, "usd_nanos": hold.usd_nanos or 0}

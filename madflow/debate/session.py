@@ -44,7 +44,7 @@ class Session:
         verify: facts about a reply; None records none.
         tasks: what is waited for now: the calls in flight of the current stage, or a human's word.
         in_flight: how many of the stage's seats have not brought their answer yet.
-        first: round 1's calls as the opening already priced them; proposal: what this process landed.
+        first: round 1's calls and their reservations, as the opening made them; proposal: what this process landed.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Session:
         self.in_flight = 0
         self.cancelled = False
         self.hold = Amount()
-        self.first: tuple[list[Prepared], Amount] | None = None
+        self.first: tuple[list[Prepared], list[str | None]] | None = None
         self.proposal: Proposal | None = None
 
     @property

@@ -29,6 +29,7 @@ def stream_name(debate_id: str) -> str:
     """The ledger stream of a debate."""
     return f"debate/{debate_id}"
 
+
 LINGER_S = 0.002
 
 
