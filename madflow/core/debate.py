@@ -59,6 +59,9 @@ class Land:
     """Write the proposal."""
 
 
+_TURNS = ("position", "discuss", "draft", "find")
+_VOTES = ("ballot", "assess")
+
 Effect = AskSeats | AskHuman | Land
 Handler = Callable[[State, Mapping[str, Any], int], State]
 
@@ -278,7 +281,7 @@ def _ready(state: State, stop: Stop) -> State:
 
 def _votes(state: State, box: BallotBox) -> list[dict[str, Any]]:
     entries = box.entries
-    round_ = max((c.stage.round for c in state.closed if not c.cut), default=0)
+    round_ = _rounds(state)
     rows = []
     for seat in state.config.voters:
         entry = entries[seat.agent]
@@ -296,6 +299,13 @@ def _votes(state: State, box: BallotBox) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _rounds(state: State) -> int:
+    """Rounds that were debated: a revision that nobody voted on is none, nor is a round that was cut after others."""
+    whole = [c.stage.round for c in state.closed if c.stage.kind in _VOTES or (c.stage.kind in _TURNS and not c.cut)]
+    spoken = any(answer.status != "missing" for c in state.closed for answer in c.answers.values())
+    return max(whole, default=int(spoken))
 
 
 def _decision(state: State, box: BallotBox, outcome: Outcome, decided_by: str) -> dict[str, Any]:
@@ -320,7 +330,7 @@ def _decision(state: State, box: BallotBox, outcome: Outcome, decided_by: str) -
         "tally": {**counts, **weights, "scores": dict(sorted(outcome.scores.items()))},
         "stop_reason": stop.reason,
         "stop_numbers": dict(stop.numbers),
-        "rounds": max((c.stage.round for c in state.closed if not c.cut), default=0),
+        "rounds": _rounds(state),
         "decided_by": decided_by,
         "dissent": dissent,
         "mediation": next(iter(mediation.valid().values()), None) if mediation else None,

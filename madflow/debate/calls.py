@@ -152,12 +152,13 @@ async def _call(
     session: Session, prepared: Prepared, key: str | None, deadline: float, settled: list[Event]
 ) -> ModelReply:
     attempts = _Attempts(session, prepared, key, deadline, settled)
+    before = session.stream.attempts.get(prepared.request.call_id, 0) - (key is not None)
     return await with_retries(
         attempts,
         sleep=session.clock.sleep,
         monotonic=session.clock.monotonic,
         deadline_s=max(0.0, deadline - session.clock.monotonic()),
-        attempts_max=ATTEMPTS_MAX,
+        attempts_max=max(1, ATTEMPTS_MAX - before),  # those of a dead process count, but one is always left
     )
 
 

@@ -71,8 +71,9 @@ async def ask_stage(session: Session) -> None:
         if exceeded is not None and not landing:
             await session.cut("budget_exceeded", _budget_numbers(exceeded), land=True, unstarted=True)
             return
-        session.hold = hold
+        session.hold = Amount() if landing else hold
         keys, events = reserve_first_attempts(session, prepared)
+        session.hold = hold  # a retry or repair in the landing leaves the fallbacks theirs
         if events:
             await session.stream.record(*events)
     if not session.cancelled:  # a cancellation that came during the write found no call to drop

@@ -104,21 +104,25 @@ class Session:
         return Amount(prompt, quote.output_tokens, usd, 1), counted
 
     def landing_hold(self, stage: Stage, prepared: Sequence[Prepared]) -> Amount:
-        """What the landing after this stage needs in the worst case: the final vote and the configured fallbacks.
+        """What the landing still needs in the worst case after this stage's first attempts: the final vote, unless
+        this stage is it, and the configured fallbacks that have not been tried.
 
         The landing's prompts hold what this stage may add at most: every reply at its full length.
         """
         state = self.state
-        if state.cut is not None or stage.kind in ("judge", "mediate"):
-            return Amount()
-        asks = list(protocol_of(state.config.protocol).landing_asks(state))
+        ballots = [Ask(voter.agent, "ballot") for voter in state.config.voters]
+        asks: list[Ask] = []
+        if stage.kind == "mediate" and state.config.protocol == "proposal":
+            asks = ballots
+        elif state.cut is None and stage.kind != "judge":
+            asks = list(protocol_of(state.config.protocol).landing_asks(state))
         for role, kind in (("mediator", "mediate"), ("judge", "judge")):
             seat = state.config.seat_of(role)
             if seat is None or role in state.used or not self._may_fall_back(role):
                 continue
             asks.append(Ask(seat.agent, kind))
             if role == "mediator" and state.config.protocol == "proposal":
-                asks.extend(Ask(voter.agent, "ballot") for voter in state.config.voters)
+                asks.extend(ballots)
         if not asks:
             return Amount()
         growth = _LANDING_FRAMING + sum(item.amount.output_tokens for item in prepared)

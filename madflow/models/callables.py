@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -60,8 +61,14 @@ class CallableModel:
         if request.view is None:
             raise PermanentModelError("callable", f"{self.name}: the request carries no view to answer from")
         began = time.perf_counter()
+        saying = asyncio.ensure_future(self.function(request.view))
         try:
-            text = as_text(await self.function(request.view))
+            await asyncio.wait((saying,))
+        except asyncio.CancelledError:
+            saying.cancel()  # and not waited for: an app's code that swallows it must not hold up the round
+            raise
+        try:
+            text = as_text(saying.result())
         except ModelError:
             raise
         except Exception as error:

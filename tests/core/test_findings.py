@@ -73,9 +73,7 @@ def test_the_same_rule_merges_whatever_the_words() -> None:
 
 
 def test_a_seat_that_repeats_itself_has_one_finding() -> None:
-    assert (
-        len(merge([raised("a", 10), raised("a", 10)])) == 1
-    )
+    assert len(merge([raised("a", 10), raised("a", 10)])) == 1
 
 
 def test_one_seats_two_claims_are_not_bridged_by_another_seats_claim_between_them() -> None:

@@ -110,8 +110,8 @@ def forked(work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         os.close(reader)
         try:
             found = {"ok": work()}
-        except BaseException:
-            found = {"error": traceback.format_exc()}
+        except BaseException as error:
+            found = {"error": "".join(traceback.format_exception(error))}
         os.write(writer, json.dumps(found).encode())
         os._exit(0)
     os.close(writer)

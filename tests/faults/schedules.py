@@ -252,8 +252,8 @@ def by_sigkill(schedule: Schedule) -> tuple[Proposal, int]:
                 proposal = asyncio.run(schedule.live(number))
                 result.write_text(json.dumps(proposal.to_json()))
                 code = 0
-            except BaseException:
-                (schedule.folder / "error.txt").write_text(traceback.format_exc())
+            except BaseException as error:
+                (schedule.folder / "error.txt").write_text("".join(traceback.format_exception(error)))
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
@@ -303,8 +303,8 @@ def main(first: int, count: int) -> dict[str, Any]:
                 proposal, deaths = (by_sigkill if sigkill else in_process)(schedule)
                 schedule.check(proposal, figures, deaths)
                 figures["sigkill" if sigkill else "crash"] += deaths
-            except Exception:
-                failures.append((seed, traceback.format_exc()[-3000:]))
+            except Exception as error:
+                failures.append((seed, "".join(traceback.format_exception(error))[-3000:]))
             shutil.rmtree(folder)
     finally:
         shutil.rmtree(base, ignore_errors=True)
