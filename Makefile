@@ -27,7 +27,9 @@ eval: $(STAMP)
 
 # What a release must pass beyond the tests: the wheel, in an empty environment, away from the checkout.
 release-check: lint test
+	MADFLOW_SCHEDULES=10000 $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_budget_schedules.py
 	$(BIN)/python tests/wheel_check.py
+	$(BIN)/python evals/perf/bench.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"madflow needs Python 3.11 or later, this is {sys.version.split()[0]}; run make PYTHON=python3.12")'
