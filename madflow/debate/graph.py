@@ -20,6 +20,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
+from ..errors import ConfigError
 from .nodes import ask_stage, human_question, land_debate, next_step, record_human
 from .session import Session
 
@@ -122,7 +123,7 @@ class _Nodes:
             yield runtime.context.session
             return
         if self._opener is None:
-            raise ValueError("this graph needs a DebateContext as its run's context, or an opener when it is built")
+            raise ConfigError("this graph needs a DebateContext as its run's context, or an opener when it is built")
         debate_id = state.get("debate_id", "")
         if debate_id not in self._opened:
             closing = self._opener({**state.get("request", {}), **({"id": debate_id} if debate_id else {})})
