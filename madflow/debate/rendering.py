@@ -38,7 +38,7 @@ class Renderer:
         self.topology = parse_topology(config.topology)
         self._tasks: dict[int, str] = {}
         self._blocks: dict[tuple[int, str], str] = {}
-        self._stage_text: tuple[int, str, str] = (0, "", "")
+        self._stage_text: tuple[Stage | None, str, str] = (None, "", "")
         self._seats: dict[str, str] = {}
         self._views: dict[tuple[int, str], tuple[tuple[int, str, str], ...]] = {}
         self._seen: set[int] = set()
@@ -160,8 +160,8 @@ class Renderer:
         return [(agent, texts[agent]) for agent in ordered if agent in seen and agent in texts]
 
     def _stage(self, config: Config, stage: Stage, kind: str) -> str:
-        number, known, text = self._stage_text
-        if number == stage.number and known == kind:
+        shown, known, text = self._stage_text
+        if shown is stage and known == kind:  # by identity: the landing takes the number of a stage that never began
             return text
         subject = {k: v for k, v in stage.subject.items() if k != "objections"}
         text = self.prompts.render_stage(
@@ -172,7 +172,7 @@ class Renderer:
             subject=subject or None,
             objections=stage.subject.get("objections") or (),
         )
-        self._stage_text = (stage.number, kind, text)
+        self._stage_text = (stage, kind, text)
         return text
 
     def _seat(self, seat: Seat) -> str:
