@@ -67,6 +67,9 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(args: Sequence[str] | None) -> int:
     try:
         code = cli.main(args=None if args is None else list(args), prog_name="madflow", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return USAGE
     except click.ClickException as error:
         return _say(_click_message(error), USAGE)
     except click.Abort:  # click's word for a KeyboardInterrupt; a debate that runs handles its signals itself

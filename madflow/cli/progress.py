@@ -136,7 +136,8 @@ def _said(payload: Mapping[str, Any]) -> tuple[str, str]:
         return "", one_line(str(payload.get("cause", "")))
     reply, kind = payload.get("reply") or {}, str(payload["kind"])
     if kind == "find":
-        return "", f"{len(reply.get('findings') or ())} findings"
+        found = len(reply.get("findings") or ())
+        return "", f"{found} finding{'' if found == 1 else 's'}"
     if kind in ("draft", "revise"):
         return "", one_line(str(reply.get("summary", "")))
     if kind == "concern":
