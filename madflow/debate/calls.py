@@ -14,11 +14,11 @@ from hashlib import sha256
 from typing import Any
 
 from ..core.budget import Amount
-from ..core.replies import parse_reply
+from ..core.replies import REPLY_BYTES_MAX, parse_reply
 from ..core.state import Stage
 from ..errors import BudgetExceeded, ModelError, PermanentModelError, ReplyError
 from ..models.retry import with_retries
-from ..models.wellformed import well_formed
+from ..models.wellformed import to_record, well_formed
 from ..ports import Event, ModelReply, Usage
 from .contract import checked_usage, complete
 from .session import Prepared, Session
@@ -26,7 +26,7 @@ from .session import Prepared, Session
 __all__ = ["ATTEMPTS_MAX", "ask_seat", "reserve"]
 
 ATTEMPTS_MAX = 4
-_TEXT_MAX = 256 * 1024
+_TEXT_MAX = REPLY_BYTES_MAX + 1  # one more than a reply may have: what is recorded of a longer one is too long, too
 _LABEL_MAX = 100
 _DETAIL_MAX = 500
 
@@ -131,15 +131,16 @@ class _Attempts:
             await self._failed(key, error.code, str(error), started)
             raise
         usage = checked_usage(reply.usage)
+        text = reply.text[:_TEXT_MAX]
         about = {
             "status": "ok",
             "latency_ms": int((session.clock.monotonic() - started) * 1000),
             "finish_reason": well_formed(str(reply.finish_reason), chars_max=_LABEL_MAX),
             "cached_tokens": usage.cached_tokens if usage else 0,
-            "text": well_formed(reply.text[:_TEXT_MAX]),
+            **to_record(text),
         }
         self.settled.append(session.stream.settle(key, _used(usage), about))
-        return reply
+        return replace(reply, text=text)  # what is read now is what a resumed debate will read
 
     async def _failed(self, key: str, code: str, detail: str, started: float) -> None:
         about = {"status": "error", "code": code, "latency_ms": int((self.session.clock.monotonic() - started) * 1000)}

@@ -17,6 +17,7 @@ from ..core.config import Config
 from ..core.debate import apply
 from ..core.state import State
 from ..errors import LedgerCorrupt, LedgerError
+from ..models.wellformed import from_record
 from ..ports import Clock, Event, Ledger, Record
 
 __all__ = ["DebateStream", "elapsed_of", "stream_name"]
@@ -211,7 +212,7 @@ class DebateStream:
         elif kind == "settled":
             self.account.apply(Settlement.from_json(payload["entry"]))
             if payload.get("status") == "ok" and "text" in payload:
-                self.replies[payload["entry"]["key"].rpartition("#")[0]] = payload["text"]
+                self.replies[payload["entry"]["key"].rpartition("#")[0]] = from_record(payload)
 
 
 def elapsed_of(records: Sequence[Record]) -> int:
