@@ -40,11 +40,11 @@ def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> 
     options.check()
     tree = None if root is None else check_root(root)
     text, crew = _read(diff), _crew(options)
-    if tree is None and all(str(agent.model).startswith("analyser:") for agent in crew.agents):
-        note("no --root: of changed files only the diff is known, so analysers read new files alone; give --root DIR")
     ledger = open_for_writing(ledger_path(options.ledger, tree or Path()))
     try:
         debate = review_debate(text, root=tree, crew=crew, ledger=ledger, **options.debate_fields())
+        if tree is None and all(str(agent.model).startswith("analyser:") for agent in crew.agents):
+            note("no --root: of changed files only the diff is known, so analysers read new files alone; give --root")
         return run_debate(debate, options, ledger, fail_on or "")
     finally:
         ledger.close()

@@ -21,7 +21,7 @@ from ..core.config import Config, changes
 from ..core.debate import apply, land
 from ..core.proposal import Proposal
 from ..core.state import State
-from ..errors import BudgetTooSmall, LedgerCorrupt, LedgerError, ResumeRefused
+from ..errors import BudgetTooSmall, ConfigError, LedgerCorrupt, LedgerError, ResumeRefused
 from ..ports import Clock, Event, Ledger, Record
 from .nodes import human_question, next_step, record_human, reserve_first_attempts
 from .rendering import Renderer
@@ -259,8 +259,12 @@ async def _watch(cancel: asyncio.Event, session: Session) -> None:
 
 
 def run_sync(debate: Debate, **options: Any) -> Proposal | Pending:
-    """`run` for code without an event loop. Raises RuntimeError inside one: await `run` there."""
-    return asyncio.run(_run_and_close(debate, options))
+    """`run` for code without an event loop. Raises ConfigError inside one: await `run` there."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_run_and_close(debate, options))
+    raise ConfigError("run_sync was called where an event loop runs already (a notebook, say); write `await run(…)`")
 
 
 async def _run_and_close(debate: Debate, options: Mapping[str, Any]) -> Proposal | Pending:
@@ -274,20 +278,17 @@ async def _run_and_close(debate: Debate, options: Mapping[str, Any]) -> Proposal
 
 async def stream(debate: Debate, **options: Any) -> AsyncIterator[Progress]:
     """Run a debate and yield its progress; the last item carries the outcome. Closing the iterator cancels the debate's
-    calls; the ledger resumes it by its id."""
-    queue: asyncio.Queue[Progress] = asyncio.Queue()
+    calls; once it is closed (`aclosing`, for a loop that is left early), the same debate can be resumed by its id."""
+    queue: asyncio.Queue[Progress | None] = asyncio.Queue()
     task = asyncio.create_task(run(debate, on_progress=queue.put_nowait, **options))
+    task.add_done_callback(lambda _: queue.put_nowait(None))
     try:
-        while not task.done() or not queue.empty():
-            getter = asyncio.ensure_future(queue.get())
-            await asyncio.wait({task, getter}, return_when=asyncio.FIRST_COMPLETED)
-            if getter.done():
-                yield getter.result()
-            else:
-                getter.cancel()
+        while (progress := await queue.get()) is not None:
+            yield progress
         outcome = task.result()
     finally:
         task.cancel()
+        await asyncio.wait({task})  # until it has given back the ledger and its lock
     kind = "pending" if isinstance(outcome, Pending) else "proposal"
     debate_id = outcome.debate_id if isinstance(outcome, Pending) else outcome.proposal_id.rpartition("-p")[0]
     yield Progress(kind, debate_id, outcome=outcome)

@@ -173,6 +173,6 @@ def test_no_verb_prints_the_help_as_it_is(cli: Cli) -> None:
 
 def test_a_review_by_code_without_a_root_says_what_it_cannot_read(cli: Cli) -> None:
     Path("new.diff").write_text("--- /dev/null\n+++ b/a.py\n@@ -0,0 +1 @@\n+x = 1\n")
-    assert "give --root DIR" in cli("review", "new.diff").err
+    assert "give --root" in cli("review", "new.diff").err
     Path("a.py").write_text("x = 1\n")
-    assert "give --root DIR" not in cli("review", "new.diff", "--root", ".").err
+    assert "give --root" not in cli("review", "new.diff", "--root", ".").err
