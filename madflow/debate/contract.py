@@ -18,6 +18,7 @@ __all__ = ["checked_usage", "complete"]
 
 _LABEL_CHARS_MAX = 100
 _DETAIL_CHARS_MAX = 500
+_SECONDS_MAX = 10**9
 
 
 async def complete(client: ModelClient, request: ModelRequest) -> ModelReply:
@@ -31,7 +32,7 @@ async def complete(client: ModelClient, request: ModelRequest) -> ModelReply:
     try:
         reply = await client.complete(request)
     except ModelError as error:
-        error.code = _label(error.code)
+        error.code, error.retry_after_s = _label(error.code), _seconds(error.retry_after_s)
         raise
     except TimeoutError:
         raise
@@ -62,3 +63,7 @@ def checked_usage(usage: object) -> Usage | None:
 def _label(code: object) -> str:
     text = well_formed(str(code), chars_max=_LABEL_CHARS_MAX).strip()
     return text if text and text != OUTSTANDING else "unnamed"
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= _SECONDS_MAX else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -263,8 +263,10 @@ def run_sync(debate: Debate, **options: Any) -> Proposal | Pending:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_run_and_close(debate, options))
-    raise ConfigError("run_sync was called where an event loop runs already (a notebook, say); write `await run(…)`")
+        pass
+    else:
+        raise ConfigError("run_sync was called where an event loop runs, as in a notebook; write `await run(…)`")
+    return asyncio.run(_run_and_close(debate, options))
 
 
 async def _run_and_close(debate: Debate, options: Mapping[str, Any]) -> Proposal | Pending:
@@ -276,7 +278,7 @@ async def _run_and_close(debate: Debate, options: Mapping[str, Any]) -> Proposal
         await aclose_all()
 
 
-async def stream(debate: Debate, **options: Any) -> AsyncIterator[Progress]:
+async def stream(debate: Debate, **options: Any) -> AsyncGenerator[Progress, None]:
     """Run a debate and yield its progress; the last item carries the outcome. Closing the iterator cancels the debate's
     calls; once it is closed (`aclosing`, for a loop that is left early), the same debate can be resumed by its id."""
     queue: asyncio.Queue[Progress | None] = asyncio.Queue()
@@ -288,7 +290,7 @@ async def stream(debate: Debate, **options: Any) -> AsyncIterator[Progress]:
         outcome = task.result()
     finally:
         task.cancel()
-        await asyncio.wait({task})  # until it has given back the ledger and its lock
+        await asyncio.gather(task, return_exceptions=True)  # until it has given back the ledger and its lock
     kind = "pending" if isinstance(outcome, Pending) else "proposal"
     debate_id = outcome.debate_id if isinstance(outcome, Pending) else outcome.proposal_id.rpartition("-p")[0]
     yield Progress(kind, debate_id, outcome=outcome)
