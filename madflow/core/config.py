@@ -55,7 +55,7 @@ class Config(Frozen):
     prompts: dict[str, str] = Field(default_factory=dict)
     parts: tuple[tuple[str, ...], ...] = ()
     languages: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    max_age_s: int = Field(default=86_400, ge=1)
+    max_age_s: int = Field(default=86_400, ge=1, le=10**9)
     warm_first: bool = False
     reader_order: Literal["shared", "own"] = "shared"
     limits: Limits = Limits()
@@ -129,10 +129,13 @@ class Config(Frozen):
         return data
 
 
+_RESERVED = ("abstain", "invalid", "missing", "none")  # what becomes of ballots, and of a judge's or a human's word
+
+
 def _check_options(task: Task) -> None:
     ids = [oid for oid, _ in task.options]
     for oid in ids:
-        if not oid.strip() or oid in ("abstain", "invalid", "missing") or ids.count(oid) > 1:
+        if not oid.strip() or oid.strip().casefold() in _RESERVED or ids.count(oid) > 1:
             why = "is used twice" if ids.count(oid) > 1 else "is empty or reserved"
             raise ValueError(f"option id {oid!r} {why}; give every option an id of its own")
 

@@ -4,7 +4,9 @@ import pytest
 from debate_script import AT_MS, Ask, Stage, answered, make_config, opened, play, valid
 from pydantic import ValidationError
 
+from madflow.core.config import Config
 from madflow.core.debate import apply, land
+from madflow.core.messages import Task, TaskFile
 from madflow.core.state import State
 from madflow.errors import ConfigError
 
@@ -53,6 +55,8 @@ def test_an_option_without_a_text_is_not_chosen_by_punctuation() -> None:
         ("A=x,a=y", "reads like 'A'"),
         ("A=x,...=y", "punctuation"),
         ("A=x,abstain=y", "abstain"),
+        ("A=x,abstain.=y", "reads like 'abstain'"),
+        ("A=x,None=y", "reserved"),
         (",".join(f"{i}=x" for i in range(501)), "at most 500"),
     ],
 )
@@ -93,3 +97,65 @@ def test_a_ballot_on_a_motion_takes_no_other_word() -> None:
         if state.stage is None:
             break
     assert {said for said, _ in votes(state).values()} == {"invalid"}
+
+
+@pytest.mark.parametrize(("judge", "chosen"), [("none", None), ("o2", "None")])
+def test_a_judge_who_chooses_none_has_not_chosen_the_option_none(judge: str, chosen: str | None) -> None:
+    """Catches a refusal to judge that is counted for whatever option has that text."""
+
+    def answer(_stage: Stage, ask: Ask) -> dict[str, object]:
+        if ask.kind == "judge":
+            return valid("judge", choice=judge)
+        return valid("position", answer={"a": "None", "b": "lodash"}[ask.agent])
+
+    config = make_config("a b j:judge", rounds=1, fallback=("judge",))
+    body = land(play(config, answer)[0])
+    assert body["content"]["answer_text"] == chosen
+    assert body["decision"]["result"] == ("approved" if chosen else "no_decision")
+
+
+@pytest.mark.parametrize(
+    ("rule", "ranking", "counted"),
+    [
+        ("majority", ["B", "A"], "A"),  # the rule reads no ranking: the answer is the ballot
+        ("borda", ["A", "B"], "A > B"),
+        ("borda", ["B", "A"], "invalid"),
+        ("approval", ["B", "A"], "B > A"),
+        ("approval", ["B"], "invalid"),
+    ],
+)
+def test_a_ranking_counts_for_nothing_that_the_answer_does_not_say(rule: str, ranking: list[str], counted: str) -> None:
+    """The others read the answer; a ballot that says something else is not the seat's word."""
+    config = make_config("a b c", "A=yes,B=no", rounds=1, rule=rule)
+    state, _ = play(config, lambda _stage, ask: valid(ask.kind, answer="A", ranking=ranking))
+    assert {said for said, _ in votes(state).values()} == {counted}
+
+
+def review_of_one_finding() -> State:
+    """A review in which a found something grave, and nobody has been asked what they make of it."""
+    file = TaskFile(path="x.py", language="python", diff="@@ -1 +1,2 @@\n a\n+bad()\n", added=(2,), text="a\nbad()\n")
+    task = Task(task_id="t", question="?", files=(file,))
+    config = Config(debate_id="d1", task=task, seats=make_config("a b c").seats, protocol="review", rounds=2)
+    state = opened(config)
+    grave = {"file": "x.py", "line": 2, "severity": "critical", "text": "it is bad", "quote": "bad()"}
+    for ask in state.outstanding():
+        assert state.stage is not None
+        part = valid("find", findings=[grave] if ask.agent == "a" else [])
+        state = apply(state, "answered", answered(state.stage, ask, part), AT_MS)
+    return state
+
+
+def test_findings_that_nobody_could_vote_on_are_no_approval() -> None:
+    """Catches a review that ran out of time before its vote, and lets a critical finding pass for want of one."""
+    state = review_of_one_finding()
+    cut = {"reason": "timeout", "numbers": {"seconds": 1}, "land": False, "unstarted": True}
+    body = land(apply(state, "cut", cut, AT_MS))
+    assert body["decision"]["result"] == "quorum_failed"
+    assert body["content"]["verdict"] is None
+    assert {vote["notes"] for vote in body["votes"]} == {"timeout"}
+
+
+def test_a_review_of_one_round_is_refused() -> None:
+    config = review_of_one_finding().config
+    with pytest.raises(ConfigError, match="2 rounds"):
+        opened(config.model_copy(update={"rounds": 1}))

@@ -8,6 +8,7 @@ was polled whole is the vote; a round cut half-way is not counted unless it was 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from ...errors import ConfigError
@@ -88,7 +89,8 @@ class AnswerProtocol:
         free = so_far.stage.kind == "position" and not state.config.task.options
         index = text_index(options) if free else option_index(options)
         for ask, answer in so_far.answers.items():
-            box = cast_choice(box, ask.agent, answer, index, _choices(answer))
+            choices, conflict = _choices(answer, index, state.config.rule_.reads)
+            box = box.spoil(ask.agent, conflict) if conflict else cast_choice(box, ask.agent, answer, index, choices)
         return box
 
     def options_digest(self, state: State) -> str:
@@ -142,10 +144,19 @@ class AnswerProtocol:
         return next((agent for agent in sorted(entries) if entries[agent].choices[:1] == (choice,)), "panel")
 
 
-def _choices(answer: Answer) -> tuple[str, ...]:
+def _choices(answer: Answer, index: Mapping[str, str], reads: str) -> tuple[tuple[str, ...], str]:
+    """What a reply chooses, and why that is no ballot: a ranking, where the rule reads one, must fit the answer.
+
+    The answer is what the others are shown: it heads a ranking, and is in a set.
+    """
     reply = answer.reply or {}
-    ranking = tuple(str(item) for item in reply.get("ranking") or ())
-    return ranking or (str(reply.get("answer", "")),)
+    said, ranking = str(reply.get("answer", "")), tuple(str(item) for item in reply.get("ranking") or ())
+    if reads == "choice" or not ranking:
+        return (said,), ""
+    named = [index.get(key, key) for key in map(normalise, ranking)]
+    own = index.get(normalise(said), normalise(said))
+    fits = own == named[0] if reads == "ranking" else own in named
+    return ranking, "" if fits else "conflict: the answer and the ranking differ"
 
 
 def _check_options(state: State) -> None:
@@ -155,7 +166,7 @@ def _check_options(state: State) -> None:
     seen: dict[str, str] = {}
     for oid in ids:
         key = normalise(oid)
-        if not key or key in seen:
-            other = f"reads like {seen[key]!r}" if key else "is only punctuation"
+        if not key or key in seen or key in ("abstain", "none"):
+            other = f"reads like {seen.get(key, key)!r}" if key else "is only punctuation"
             raise ConfigError(f"option id {oid!r} {other}: replies could not tell them apart; give ids like A, B, C")
         seen[key] = oid

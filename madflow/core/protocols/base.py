@@ -113,13 +113,14 @@ def text_index(options: tuple[tuple[str, str], ...]) -> dict[str, str]:
 
 
 def judged_choice(state: State) -> str | None:
-    """The judge's choice among the offered options, or None."""
+    """The judge's choice among the offered options, or None. "none" is no choice, whatever an option's text says."""
     closed = state.last("judge")
     if closed is None:
         return None
     replies = closed.valid()
     choice = next((str(reply.get("choice", "")) for reply in replies.values()), "")
-    return option_index(closed.stage.options).get(normalise(choice))
+    word = normalise(choice)
+    return None if word == "none" else option_index(closed.stage.options).get(word)
 
 
 def poll_outcome(state: State, box: BallotBox) -> Outcome:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import ConfigError
 from ..ballots import BallotBox
 from ..canonical import digest
 from ..findings import (
@@ -41,6 +42,8 @@ class ReviewProtocol:
     """See the module's docstring."""
 
     def first(self, state: State) -> Stage:
+        if state.config.rounds < 2:
+            raise ConfigError("a review takes 2 rounds, one to find and one to vote (rounds=1); leave rounds out")
         parts = range(max(1, len(state.config.parts)))
         asks = tuple(Ask(seat.agent, "find", part) for seat in state.config.voters for part in parts)
         return Stage(1, "find", 1, asks)
@@ -48,7 +51,7 @@ class ReviewProtocol:
     def next(self, state: State) -> Stage | Stop:
         if state.closed[-1].stage.kind == "mediate" and state.stop is not None:
             return state.stop  # a mediator's words are kept; they are no ballot
-        if state.closed[-1].stage.kind == "find" and state.config.rounds > 1 and self.findings(state):
+        if state.closed[-1].stage.kind == "find" and self.findings(state):
             return self.assess_stage(state)
         rounds = state.closed[-1].stage.round
         box = self.box(state)
@@ -179,6 +182,8 @@ class ReviewProtocol:
         subject = digest([finding.model_dump(mode="json") for finding in self.findings(state)])
         box = BallotBox.open(subject, tuple(oid for oid, _ in MOTION), state.config.electorate, {})
         assessed = state.last("assess")
+        if assessed is None and self.findings(state):  # nobody has judged them: silence publishes no verdict
+            return box.close(state.cut.reason if state.cut else "not_asked")
         for seat in state.config.voters:
             box = self._ballot(state, box, seat.agent, assessed)
         return box.close("not_asked")
