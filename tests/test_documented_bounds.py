@@ -11,6 +11,7 @@ from madflow.core.debate import AskSeats, Land, apply, due
 from madflow.core.messages import Seat, Task, TaskFile
 from madflow.core.replies import parse_reply
 from madflow.core.state import Ask, Stage, State
+from madflow.errors import ConfigError
 
 VOTERS = ("ann", "ben", "cem", "dee")
 _new = itertools.count()
@@ -79,4 +80,5 @@ def test_no_review_makes_more_calls_than_documented() -> None:
     for parts in (1, 3):
         assert calls("review", 2, parts, ()) == parts * v + v
         assert calls("review", 2, parts, ("mediator", "judge")) == parts * v + v + 2
-        assert calls("review", 1, parts, ()) == parts * v
+        with pytest.raises(ConfigError, match="2 rounds"):
+            calls("review", 1, parts, ())
