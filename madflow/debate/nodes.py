@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from ..core.budget import Amount
@@ -20,6 +22,9 @@ from .calls import ask_seat, reserve
 from .session import Prepared, Session
 
 __all__ = ["ask_stage", "human_question", "land_debate", "next_step", "record_human", "reserve_first_attempts"]
+
+WARM_SECONDS_MAX = 10.0
+"""How long the others wait for a first seat's first token."""
 
 STEPS = {
     "position": "speak",
@@ -56,10 +61,7 @@ async def ask_stage(session: Session) -> None:
     landing = session.state.cut is not None
     left = session.seconds_left(landing=landing)
     if left <= 0:
-        total = session.config.limits.seconds
-        numbers = {"seconds": total, "elapsed_ms": session.stream.elapsed_ms()}
-        may_land = not landing and session.seconds_left(landing=True) > 0
-        await session.cut("timeout", numbers, land=may_land, unstarted=True)
+        await _cut_for_time(session, landing=landing, unstarted=True)
         return
     timeout_s = min(float(session.config.limits.call_seconds), left)
     if session.first is not None:
@@ -76,10 +78,22 @@ async def ask_stage(session: Session) -> None:
         session.hold = hold  # a retry or repair in the landing leaves the fallbacks theirs
         if events:
             await session.stream.record(*events)
+    out_of_time = False
     if not session.cancelled:  # a cancellation that came during the write found no call to drop
-        await _ask_all(session, effect.stage, prepared, keys)
-    if session.cancelled and session.state.phase == "asking":
+        out_of_time = await _ask_all(session, effect.stage, prepared, keys, left)
+    if session.state.phase != "asking":
+        return
+    if session.cancelled:
         await session.cut("cancelled", {"stage": effect.stage.number}, land=False)
+    elif out_of_time and session.state.stage is effect.stage:
+        await _cut_for_time(session, landing=landing)
+
+
+async def _cut_for_time(session: Session, *, landing: bool, unstarted: bool = False) -> None:
+    """End the debate because its time is out; it still takes the final vote where time was held back for it."""
+    numbers = {"seconds": session.config.limits.seconds, "elapsed_ms": session.stream.elapsed_ms()}
+    may_land = not landing and session.seconds_left(landing=True) > 0
+    await session.cut("timeout", numbers, land=may_land, unstarted=unstarted)
 
 
 def _budget_numbers(error: BudgetExceeded) -> dict[str, Any]:
@@ -105,12 +119,17 @@ def reserve_first_attempts(session: Session, prepared: Sequence[Prepared]) -> tu
     return keys, events
 
 
-async def _ask_all(session: Session, stage: Stage, prepared: Sequence[Prepared], keys: Sequence[str | None]) -> None:
+async def _ask_all(
+    session: Session, stage: Stage, prepared: Sequence[Prepared], keys: Sequence[str | None], left: float
+) -> bool:
+    """Ask at once, for at most `left` seconds. Whether the debate's own time ran out before a seat's did."""
     warm = asyncio.Event() if session.config.warm_first and len(prepared) > 1 else None
+    warm_s = min(WARM_SECONDS_MAX, session.config.limits.call_seconds / 2)
 
     async def one(index: int, item: Prepared) -> None:
         if warm is not None and index > 0:
-            await warm.wait()
+            with suppress(TimeoutError):  # a first seat that hangs costs its cache, not the others' turns
+                await asyncio.wait_for(warm.wait(), warm_s)
         request = item.request
         if warm is not None and index == 0:
             item = _with_first_token(session, item, warm)
@@ -125,6 +144,15 @@ async def _ask_all(session: Session, stage: Stage, prepared: Sequence[Prepared],
 
     tasks = [asyncio.create_task(one(i, item)) for i, item in enumerate(prepared)]
     session.tasks, session.in_flight = set(tasks), len(tasks)
+    out_of_time = False
+
+    def expire() -> None:
+        nonlocal out_of_time
+        out_of_time = True
+        session.drop_calls()
+
+    bounded = left <= session.config.limits.call_seconds
+    timer = asyncio.get_running_loop().call_later(left, expire) if bounded else None
     try:
         results = await asyncio.gather(*tasks, return_exceptions=True)
     except asyncio.CancelledError:
@@ -134,14 +162,15 @@ async def _ask_all(session: Session, stage: Stage, prepared: Sequence[Prepared],
         raise
     finally:
         session.tasks = set()
+        if timer is not None:
+            timer.cancel()
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
+    return out_of_time
 
 
 def _with_first_token(session: Session, item: Prepared, warm: asyncio.Event) -> Prepared:
-    from dataclasses import replace
-
     def started() -> None:
         session.renderer.warmed(item.request)
         warm.set()

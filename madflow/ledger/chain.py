@@ -147,6 +147,8 @@ def to_record(row: Row) -> Record:
             f"record {row.seq} ({row.kind}, place {row.place} of {row.stream}) was pruned: only its digest "
             f"{row.payload_digest} is left; export shows what remains"
         )
+    if sha256(row.payload).hexdigest() != row.payload_digest:
+        raise LedgerCorrupt(f"record {row.seq} ({row.kind}) is not what was written; restore the ledger from a backup")
     try:
         payload = json.loads(row.payload)
     except ValueError as error:

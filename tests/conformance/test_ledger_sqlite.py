@@ -165,6 +165,14 @@ def test_every_alteration_is_found_at_its_record(ledger: SqliteLedger, statement
         list(ledger.export_lines())
 
 
+def test_an_altered_payload_is_never_handed_out(ledger: SqliteLedger) -> None:
+    """Catches a replay or a resume that decides again from what somebody wrote into the file."""
+    ledger.record_now("a", [event(1), event(2)], after=0)
+    alter(ledger, "UPDATE records SET payload = CAST('{\"n\": 9}' AS BLOB) WHERE seq = 2")
+    with pytest.raises(LedgerCorrupt, match="record 2 .* is not what was written"):
+        ledger.read("a")
+
+
 def test_a_chain_is_checked_for_its_order_too() -> None:
     """Catches a writer's own mistake: rows whose hashes fit, but whose seq or place leaves a gap or repeats."""
     for seq, place in ((2, 1), (0, 1), (1, 2), (1, 0)):

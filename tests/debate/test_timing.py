@@ -107,3 +107,29 @@ async def test_a_debate_out_of_time_while_it_waits_lands_where_it_stands(tmp_pat
     assert isinstance(proposal, Proposal)
     assert proposal.decision.stop_reason == "timeout"
     assert [vote.decision for vote in proposal.votes] == ["A", "B", "missing"]
+
+
+async def test_seats_that_outlast_the_debate_are_its_timeout_not_a_lost_quorum(tmp_path: Path) -> None:
+    """All three hang: what ended is the debate's time. Catches seats' timeouts that hide it."""
+
+    async def hang(view: TurnView) -> str:
+        await asyncio.sleep(3600)
+        return ""
+
+    debate = make_debate("answer", hang, tmp_path, budget=Limits(seconds=1, call_seconds=60))
+    async with asyncio.timeout(10):
+        proposal = sound(await run(debate))
+    assert (proposal.decision.stop_reason, proposal.decision.result) == ("timeout", "quorum_failed")
+    assert {vote.notes for vote in proposal.votes} == {"timeout"}
+
+
+async def test_warm_first_waits_for_a_hanging_first_seat_only_so_long(tmp_path: Path) -> None:
+    """The first seat hangs: the others still speak, within their own deadline. Catches a round that waits for it."""
+    good, bad = ScriptedModel({"*": {"answer": "A"}}), ScriptedModel({"*": HANG})
+    models = {"a": bad, "b": good, "c": good}
+    task = {"question": "?", "options": ["yes", "no"]}
+    budget = Limits(call_seconds=2)
+    debate = make_debate("answer", models, tmp_path, task=task, budget=budget, warm_first=True, rounds=1)
+    async with asyncio.timeout(10):
+        proposal = sound(await run(debate))
+    assert [vote.decision for vote in proposal.votes] == ["missing", "A", "A"]
