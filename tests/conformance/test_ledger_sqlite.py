@@ -169,7 +169,7 @@ def test_an_altered_payload_is_never_handed_out(ledger: SqliteLedger) -> None:
     """Catches a replay or a resume that decides again from what somebody wrote into the file."""
     ledger.record_now("a", [event(1), event(2)], after=0)
     alter(ledger, "UPDATE records SET payload = CAST('{\"n\": 9}' AS BLOB) WHERE seq = 2")
-    with pytest.raises(LedgerCorrupt, match="record 2 .* is not what was written"):
+    with pytest.raises(LedgerCorrupt, match=r"record 2 .* is not what was written"):
         ledger.read("a")
 
 
