@@ -16,7 +16,8 @@ from ..core.budget import Amount
 from ..core.debate import AskHuman, AskSeats, Land, due, land
 from ..core.proposal import Proposal
 from ..core.state import Stage
-from ..errors import BudgetExceeded
+from ..errors import BudgetExceeded, ConfigError
+from ..models.wellformed import well_formed
 from ..ports import Event
 from .calls import ask_seat, reserve
 from .session import Prepared, Session
@@ -26,6 +27,7 @@ __all__ = ["ask_stage", "human_question", "land_debate", "next_step", "record_hu
 WARM_SECONDS_MAX = 10.0
 """How long the others wait for a first seat's first token."""
 
+_WORD_CHARS_MAX = 4_000
 STEPS = {
     "position": "speak",
     "discuss": "speak",
@@ -206,8 +208,15 @@ def human_question(session: Session) -> dict[str, Any]:
 
 
 async def record_human(session: Session, word: Mapping[str, Any]) -> None:
-    """Record a human's word; a choice that was not offered is refused and the question stays."""
-    payload = {"choice": str(word["choice"]), "by": str(word.get("by") or "human"), "notes": str(word.get("notes", ""))}
+    """Record a human's word; a choice that was not offered, or none at all, is refused and the question stays.
+
+    Raises ConfigError where it is no mapping.
+    """
+    if not isinstance(word, Mapping):
+        raise ConfigError(f'a human\'s word is {{"choice", "by", "notes"}}, not {type(word).__name__}')
+    texts = {key: str(word.get(key) or "") for key in ("choice", "by", "notes")}
+    payload = {key: well_formed(text, chars_max=_WORD_CHARS_MAX) for key, text in texts.items()}
+    payload["by"] = payload["by"] or "human"
     await session.stream.record(Event("human", payload))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from ..core.budget import Budget
 from ..core.config import Config
@@ -84,17 +85,30 @@ def read_task(task: str | Mapping[str, Any] | Task | Path) -> Task:
     if isinstance(task, Path):
         return _task_file(task)
     data: Mapping[str, Any] = {"question": task} if isinstance(task, str) else task
+    if not isinstance(data, Mapping):
+        raise TaskError(
+            f'a task is a question, a mapping, a Task or a Path, not {type(task).__name__}; give {{"question": "…"}}'
+        )
     if not str(data.get("question", "")).strip():
         raise TaskError("the task has no question; write what is to be debated")
     options = data.get("options") or ()
+    if not isinstance(options, list | tuple):
+        shown = type(options).__name__
+        raise TaskError(f'task: options: a {shown}, not a list; give ["yes", "no"] or [["A", "yes"], ["B", "no"]]')
     if options and all(isinstance(option, str) for option in options):
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
         if len(options) > len(letters):
             raise TaskError(f"{len(options)} options without ids, the limit is {len(letters)}; give them as [id, text]")
         options = list(zip(letters, options, strict=False))
-    task_id = data.get("task_id") or sha256(str(data["question"]).encode()).hexdigest()[:16]
+    task_id = data.get("task_id") or sha256(str(data["question"]).encode("utf-8", "replace")).hexdigest()[:16]
     try:
-        return Task.model_validate({**data, "task_id": task_id, "options": options})
+        made = Task.model_validate({**data, "task_id": task_id, "options": options})
+        made.model_dump_json()
+        return made
+    except PydanticSerializationError as error:  # only text without a UTF-8 form does not go into JSON
+        raise TaskError(
+            "task: it holds a lone surrogate, which is not Unicode text; decode the input as UTF-8"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "task"

@@ -182,3 +182,11 @@ async def test_pending_and_then_answered_by_another_process(tmp_path: Path) -> N
     proposal = sound(await run(undecided(tmp_path), human=human, clock=ManualClock()))
     assert (proposal.decision.stop_reason, proposal.decision.choice) == ("human", "B")
     assert proposal.decision.decided_by == "human:ann"
+
+
+@pytest.mark.parametrize("word", [{}, {"choice": None}, {"choice": "\ud800", "by": "\udfff"}, {"choice": "x" * 10**6}])
+async def test_a_human_without_a_choice_leaves_the_question_open(tmp_path: Path, word: dict[str, Any]) -> None:
+    async def human(_: Any) -> dict[str, Any]:
+        return word
+
+    assert isinstance(await run(undecided(tmp_path), human=human, clock=ManualClock()), Pending)

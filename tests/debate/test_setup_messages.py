@@ -6,8 +6,8 @@ import pytest
 
 from madflow.core.messages import Agent
 from madflow.debate.run import run_sync
-from madflow.debate.setup import Debate
-from madflow.errors import ConfigError
+from madflow.debate.setup import Debate, read_task
+from madflow.errors import ConfigError, TaskError
 from madflow.models.scripted import ScriptedModel
 
 
@@ -17,3 +17,27 @@ def test_a_validators_words_stand_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         run_sync(Debate(task="?", agents=agents, rule="judge", ledger=tmp_path / "l.db"))
     assert str(refused.value).startswith('the rule or tie policy asks a judge; add an agent with role = "judge"')
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ({"question": "?", "options": {"A": "Postgres", "B": "SQLite"}}, "options: a dict, not a list"),
+        ({"question": "?", "options": "yes"}, "options: a str, not a list"),
+        (5, "not int"),
+        ("\ud800?", "unicode"),
+        ({"question": "?", "context": "\udfff"}, "lone surrogate"),
+    ],
+)
+def test_a_task_of_another_shape_is_refused_rather_than_read_as_one(task: object, says: str) -> None:
+    """Catches options whose texts are dropped, and a word that is taken apart into its letters."""
+    with pytest.raises(TaskError, match=says):
+        read_task(task)  # type: ignore[arg-type]
+
+
+def test_a_proposal_that_would_outlive_the_calendar_is_refused_before_the_first_call(tmp_path: Path) -> None:
+    """Catches a debate that is paid for and can never land, because its expiry has no date."""
+    model = ScriptedModel({"*": "Answer: x"})
+    with pytest.raises(ConfigError, match="max_age_s"):
+        run_sync(Debate(task="?", agents=[Agent("a", model)], expires_s=10**15, ledger=tmp_path / "l.db"))
+    assert model.calls == 0
