@@ -1,7 +1,8 @@
 """Running one debate for the command line: progress, signals, the human's word, and what is printed at the end.
 
-The first SIGINT or SIGTERM lands the debate as `cancelled`; from then on the signals have their default effect, so that
-a second one ends the process at once. Either way the ledger has everything, and the same command resumes.
+The first SIGINT or SIGTERM lands the debate as `cancelled`: that debate is over. From then on the signals have their
+default effect, so that a second one ends the process at once; only a debate that had not landed by then is resumed by
+its id.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ConfigError, UsageError
 from .exits import UNDECIDED, exit_code
@@ -36,8 +39,8 @@ def run_debate(debate: Debate, options: RunOptions, ledger: SqliteLedger, fail_o
     from .progress import open_progress
 
     human = _human(options, ledger) if options.human else None
-    with open_progress(ledger, debate.id, quiet=options.quiet) as progress:
-        outcome = asyncio.run(_run(debate, human, progress.feed, progress.say))
+    with open_progress(ledger, debate.id, quiet=options.quiet) as progress, _Interrupts(progress.say) as interrupts:
+        outcome = asyncio.run(_run(debate, human, progress.feed, interrupts))
     if isinstance(outcome, Pending):
         return _report_pending(outcome, options)
     if options.out:
@@ -53,27 +56,68 @@ def report(proposal: Proposal, *, as_json: bool) -> None:
     print_text(json_text(proposal.to_json()) if as_json else summary(proposal))
 
 
+class _Interrupts(AbstractContextManager["_Interrupts"]):
+    """SIGINT and SIGTERM while the block runs: the first one sets `cancel`, a second one has its default effect.
+
+    The handlers are there before the event loop is: `asyncio.run` then leaves SIGINT alone, and a signal that comes
+    while the loop or an import begins is kept until `cancel` can be set.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.cancel = asyncio.Event()
+        self._say = say
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._came: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def attach(self) -> None:
+        """From the running event loop on, a signal sets `cancel`; one that came before does so now."""
+        self._loop = asyncio.get_running_loop()
+        if self._came is not None:
+            self._stop()
+
+    def detach(self) -> None:
+        """The debate is done: a signal that still comes is only remembered."""
+        self._loop = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        for one in _SIGNALS:
+            signal.signal(one, signal.SIG_DFL)
+        self._came = signal.Signals(number)
+        if self._loop is not None:  # not from here: a handler may run in the middle of another write to stderr
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self.cancel.set()
+        name = self._came.name if self._came is not None else ""
+        self._say(
+            f"{name}: landing the debate as cancelled; a second one ends it at once, and then the same --id resumes"
+        )
+
+
 async def _run(
-    debate: Debate, human: Human | None, on_progress: Callable[[Progress], None], say: Callable[[str], None]
+    debate: Debate, human: Human | None, on_progress: Callable[[Progress], None], interrupts: _Interrupts
 ) -> Proposal | Pending:
+    interrupts.attach()
     from ..debate.run import run
     from ..models.http_pool import aclose_all
 
-    cancel, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def stop(number: signal.Signals) -> None:
-        for one in _SIGNALS:
-            loop.remove_signal_handler(one)
-            signal.signal(one, signal.SIG_DFL)
-        cancel.set()
-        say(f"{number.name}: landing the debate as cancelled; once more ends it at once, and the ledger can resume it")
-
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop, number)
     try:
-        return await run(debate, human=human, cancel=cancel, on_progress=on_progress)
+        return await run(debate, human=human, cancel=interrupts.cancel, on_progress=on_progress)
     finally:
         await aclose_all()
+        interrupts.detach()
 
 
 def _human(options: RunOptions, ledger: SqliteLedger) -> Human:

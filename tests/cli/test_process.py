@@ -44,11 +44,29 @@ def test_a_signal_lands_a_valid_proposal(slow: str, tmp_path: Path, number: sign
     proposal = json.loads(out)
     assert proposal["decision"]["stop_reason"] == "cancelled"
     assert {vote["decision"] for vote in proposal["votes"]} == {"missing"}
-    assert number.name in err
+    assert f"{number.name}: landing the debate as cancelled; a second one ends it at once" in err
     again = subprocess.run(
         [*MADFLOW, "replay", "d1", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert again.stdout == out
+
+
+@pytest.mark.parametrize("moment", ["madflow.models.http_pool", "langgraph.graph"])
+def test_a_signal_before_the_first_call_lands_too(slow: str, tmp_path: Path, moment: str) -> None:
+    """Would catch handlers that come with the event loop: asyncio's own ends an opened debate without a proposal."""
+    script = (
+        "import os, signal, sys\nfrom madflow.cli import main\nsent = []\n"
+        "def hook(event, args):\n"
+        f"    if event == 'import' and args[0] == {moment!r} and not sent:\n"
+        "        sent.append(1)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.addaudithook(hook)\nmain()"
+    )
+    command = [sys.executable, "-c", script, "debate", "Q?", "--model", "m", "--api-base", slow, "--id", "d1", "--json"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20)
+    assert ran.returncode == 3, ran.stderr
+    assert json.loads(ran.stdout)["decision"]["stop_reason"] == "cancelled"
+    assert "never awaited" not in ran.stderr
 
 
 def test_a_second_signal_ends_it_at_once(slow: str, tmp_path: Path) -> None:
