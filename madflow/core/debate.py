@@ -308,6 +308,12 @@ def _rounds(state: State) -> int:
     return max(whole, default=int(spoken))
 
 
+def _backs(choices: tuple[str, ...], outcome: Outcome, reads: str) -> bool:
+    """Whether a ballot is for what was decided: a rejection is backed by those who rejected. Nothing decided: none."""
+    stood = "reject" if outcome.result == "rejected" else outcome.winner
+    return stood in (choices if reads == "set" else choices[:1])
+
+
 def _decision(state: State, box: BallotBox, outcome: Outcome, decided_by: str) -> dict[str, Any]:
     stop = state.stop or Stop("deadlock", {})
     tally = box.tally()
@@ -317,7 +323,7 @@ def _decision(state: State, box: BallotBox, outcome: Outcome, decided_by: str) -
     dissent = [
         {"agent": agent, "choice": " > ".join(entry.choices), "notes": entry.notes}
         for agent, entry in sorted(box.entries.items())
-        if entry.status == "valid" and entry.choices[:1] != ((outcome.winner,) if outcome.winner else ())
+        if entry.status == "valid" and not _backs(entry.choices, outcome, state.config.rule_.reads)
     ]
     mediation = state.last("mediate")
     body: dict[str, Any] = {

@@ -131,6 +131,41 @@ def test_a_ranking_counts_for_nothing_that_the_answer_does_not_say(rule: str, ra
     assert {said for said, _ in votes(state).values()} == {counted}
 
 
+@pytest.mark.parametrize(
+    ("says", "result", "dissent"),
+    [
+        ({"p": "approve", "b": "reject", "c": "reject"}, "rejected", ["p"]),
+        ({"p": "approve", "b": "approve", "c": "reject"}, "approved", ["c"]),
+        ({"p": "approve", "b": "abstain", "c": "reject"}, "no_decision", ["c", "p"]),
+    ],
+)
+def test_dissent_is_against_what_was_decided(says: dict[str, str], result: str, dissent: list[str]) -> None:
+    """Catches the majority that rejects a plan reported as its dissent."""
+
+    def answer(_stage: Stage, ask: Ask) -> dict[str, object]:
+        part = {
+            "draft": {"summary": "s", "plan": []},
+            "concern": {"claims": []},
+            "ballot": {"decision": says[ask.agent]},
+        }
+        return valid(ask.kind, **part[ask.kind])
+
+    config = make_config("p:proposer b:critic c:auditor", protocol="proposal", rounds=1)
+    decision = land(play(config, answer)[0])["decision"]
+    assert (decision["result"], [row["agent"] for row in decision["dissent"]]) == (result, dissent)
+
+
+def test_who_approved_of_the_winner_among_others_does_not_dissent() -> None:
+    config = make_config("a b c", "A=yes,B=no", rounds=1, rule="approval")
+    sets = {"a": ["B", "A"], "b": ["A"], "c": ["B"]}
+    state, _ = play(config, lambda _, ask: valid(ask.kind, answer=sets[ask.agent][0], ranking=sets[ask.agent]))
+    assert land(state)["decision"]["result"] == "no_decision"
+    sets["c"] = ["A"]
+    state, _ = play(config, lambda _, ask: valid(ask.kind, answer=sets[ask.agent][0], ranking=sets[ask.agent]))
+    decision = land(state)["decision"]
+    assert (decision["choice"], decision["dissent"]) == ("A", [])
+
+
 def review_of_one_finding() -> State:
     """A review in which a found something grave, and nobody has been asked what they make of it."""
     file = TaskFile(path="x.py", language="python", diff="@@ -1 +1,2 @@\n a\n+bad()\n", added=(2,), text="a\nbad()\n")
