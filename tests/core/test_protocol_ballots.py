@@ -155,6 +155,24 @@ def test_dissent_is_against_what_was_decided(says: dict[str, str], result: str, 
     assert (decision["result"], [row["agent"] for row in decision["dissent"]]) == (result, dissent)
 
 
+@pytest.mark.parametrize(("kind", "ballots"), [("modified_proposal", 2), ("recommendation", 1), ("common_ground", 1)])
+def test_only_a_modified_proposal_of_the_mediator_is_voted_on(kind: str, ballots: int) -> None:
+    """Catches a plan that replaces the voted one because it stood beside a recommendation."""
+
+    def answer(_stage: Stage, ask: Ask) -> dict[str, object]:
+        match ask.kind:
+            case "draft":
+                return valid("draft", summary="v1", plan=[])
+            case "mediate":
+                return valid("mediate", kind=kind, text="t", draft={"summary": "v2", "plan": []})
+        return valid("ballot", decision="approve" if ask.agent == "p" else "reject")
+
+    config = make_config("p:proposer b:proposer m:mediator", protocol="proposal", rounds=1, fallback=("mediator",))
+    state, _ = play(config, answer)
+    assert [closed.stage.kind for closed in state.closed].count("ballot") == ballots
+    assert land(state)["proposal_id"] == f"d1-p{ballots}"
+
+
 def test_who_approved_of_the_winner_among_others_does_not_dissent() -> None:
     config = make_config("a b c", "A=yes,B=no", rounds=1, rule="approval")
     sets = {"a": ["B", "A"], "b": ["A"], "c": ["B"]}

@@ -162,7 +162,7 @@ class MotionProtocol:
         for closed in (c for c in state.closed if c.stage.kind in ("revise", "mediate")):
             revised = closed.stage.kind == "revise"
             for ask, answer in closed.answers.items():
-                draft = answer.reply if revised else (answer.reply or {}).get("draft")
+                draft = answer.reply if revised else _modified(answer.reply or {})
                 if answer.status != "valid" or not draft or _draft_key(draft) in seen:
                     continue
                 seen.add(_draft_key(draft))
@@ -264,6 +264,11 @@ class MotionProtocol:
 
 def _plain(draft: Mapping[str, Any]) -> dict[str, Any]:
     return {key: draft.get(key) for key in ("summary", "plan", "risks", "evidence", "stop_conditions", "content")}
+
+
+def _modified(mediation: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The plan that a mediator puts to the vote; what comes beside common ground or a recommendation is none."""
+    return mediation.get("draft") if mediation.get("kind") == "modified_proposal" else None
 
 
 def _draft_key(draft: Mapping[str, Any]) -> str:
