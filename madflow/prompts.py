@@ -125,6 +125,8 @@ def read_beneath(folder: Path, name: str, *, bytes_max: int = FILE_BYTES_MAX) ->
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{path}: {name!r} leaves the folder {folder}; copy the file into it")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: no regular file (a folder, a pipe or a device); put the text into a file")
     try:
         with path.open("rb") as file:
             raw = file.read(bytes_max + 1)
