@@ -18,6 +18,7 @@ Every key is known or refused, and every .md in the folder is used or refused: a
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -232,7 +233,14 @@ def _check_files(folder: Path, entry: _CrewEntry) -> None:
 
 def _explain(error: ValidationError) -> str:
     """Each problem as `key: what is wrong`, with the close match and the allowed keys for an unknown key."""
-    return "; ".join(_explain_one(problem) for problem in error.errors(include_url=False)[:10])
+    problems = error.errors(include_url=False)
+    places = [tuple(problem["loc"]) for problem in problems]
+    return "; ".join(
+        _explain_one(problem)
+        for problem, place in zip(problems, places, strict=True)
+        # A list whose items are wrong counts as too short, too: that is no problem of its own.
+        if problem["type"] != "too_short" or not any(other[: len(place)] == place != other for other in places)
+    )
 
 
 def _explain_one(problem: Any) -> str:
@@ -246,4 +254,5 @@ def _explain_one(problem: Any) -> str:
         return f"{key} is missing"
     given = repr(problem["input"])
     shown = given if len(given) <= 60 else given[:59] + "…"
-    return f"{key}: {problem['msg']} (given: {shown})"
+    known = re.findall(r"'([^']+)'", problem["ctx"]["expected"]) if problem["type"] == "literal_error" else ()
+    return f"{key}: {problem['msg']} (given: {shown}){nearest(str(problem['input']), known)}"

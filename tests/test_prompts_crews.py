@@ -115,7 +115,7 @@ def test_defaults_leave_what_is_absent_to_the_debate(tmp_path: Path) -> None:
         ),
         (
             TOML + 'role = "critik"',
-            r"crew\.toml: agents\[3\]\.role: Input should be 'debater'[^;]*given: 'critik'\) \(did you mean critic\?\)$",
+            r"toml: agents\[3\]\.role: Input should be 'debater'[^;]*given: 'critik'\) \(did you mean critic\?\)$",
         ),
         (TOML + "weight = 0", r"agents\[3\]\.weight: .*greater than or equal to 1 \(given: 0\)"),
         (TOML.replace("rounds = 2", "rounds = 51"), r"defaults\.rounds: .*less than or equal to 50 \(given: 51\)"),
