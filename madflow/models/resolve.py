@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ..errors import MissingKey, UnknownModel
+from ..errors import ConfigError, MissingKey, UnknownModel
 from ..ports import ModelClient
 from .families import family_of
 from .prices import known_models, price_of, provider_of
@@ -39,6 +39,7 @@ def resolve_model(name: str, *, api_base: str | None, env: Mapping[str, str]) ->
         env: where keys and base URLs are looked up.
 
     Raises:
+        ConfigError: `api_base` is no http or https URL.
         MissingKey: names the environment variable.
         UnknownModel: names what was given, what comes close, and what to do.
     """
@@ -46,6 +47,7 @@ def resolve_model(name: str, *, api_base: str | None, env: Mapping[str, str]) ->
     if not name:
         raise UnknownModel("the model's name is empty; give one such as openai/gpt-5-mini")
     if api_base:
+        _check_url(api_base)
         return _at(name, api_base, env)
     provider, model = _split(name)
     about = PROVIDERS.get(provider, Provider())
@@ -60,6 +62,22 @@ def resolve_model(name: str, *, api_base: str | None, env: Mapping[str, str]) ->
         return LiteLLMClient(f"{provider}/{model}", api_key=_plain_key(about, env), price=price)
     base = _with_suffix(other_base, about.base_suffix) or about.base
     return _wire(model, base, key, named=name, priced=not _is_loopback(base), provider=provider)
+
+
+def _check_url(api_base: str) -> None:
+    try:
+        parts = urlsplit(api_base)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return
+        with_scheme = f"http://{api_base}"
+        near = "" if "://" in api_base or not urlsplit(with_scheme).hostname else with_scheme
+    except ValueError:  # brackets that hold no IPv6 address
+        near = ""
+    if near and not _is_loopback(near):
+        near = f"https://{api_base}"
+    raise ConfigError(
+        f"--api-base (api_base=) {api_base[:200]!r} is no http or https URL; write {near or 'e.g. http://localhost:8000/v1'}"
+    )
 
 
 def _at(name: str, api_base: str, env: Mapping[str, str]) -> ModelClient:
@@ -103,13 +121,13 @@ def _split(name: str) -> tuple[str, str]:
     if slash and model:
         close = _close(provider, sorted(provider_names()))
         raise UnknownModel(
-            f"no provider {provider!r} (in {name!r}){close}; write provider/model, or give api_base for an "
-            "OpenAI-compatible server that knows this name"
+            f"no provider {provider!r} (in {name!r}){close}; write provider/model, or give --api-base "
+            "(api_base=) for an OpenAI-compatible server that knows this name"
         )
     everywhere = [*known_models("openai"), *known_models("anthropic"), *known_models("gemini")]
     raise UnknownModel(
         f"no provider serves a model {name!r}{_close(name, everywhere)}; write provider/model, e.g. openai/gpt-5-mini, "
-        "or give api_base for an OpenAI-compatible server that knows this name"
+        "or give --api-base (api_base=) for an OpenAI-compatible server that knows this name"
     )
 
 
@@ -120,7 +138,8 @@ def _check_listed(provider: str, model: str) -> None:
         return
     raise UnknownModel(
         f"{provider} has no model {model!r} that the installed price list knows{_close(model, listed)}; "
-        f"correct the name, or, if it is newer than the list, update litellm or give the provider's api_base"
+        f"correct the name, or, if it is newer than the list, update litellm or give the provider's URL with "
+        "--api-base (api_base=)"
     )
 
 

@@ -1,8 +1,10 @@
 """From a name to a client; every mistake that can be known without a call, named with its fix."""
 
+import re
+
 import pytest
 
-from madflow.errors import MissingKey, UnknownModel
+from madflow.errors import ConfigError, MissingKey, UnknownModel
 from madflow.models.litellm_client import LiteLLMClient
 from madflow.models.openai_wire import OpenAIWireClient
 from madflow.models.resolve import family_of, resolve_model
@@ -130,3 +132,20 @@ def test_a_price_belongs_to_the_provider_not_to_a_local_namesake() -> None:
 )
 def test_families(name: str, family: str) -> None:
     assert family_of(name) == family
+
+
+@pytest.mark.parametrize(
+    ("base", "fix"),
+    [
+        ("localhost:99", "write http://localhost:99"),
+        ("127.0.0.1:99/v1", "write http://127.0.0.1:99/v1"),
+        ("models.example.com/v1", "write https://models.example.com/v1"),
+        ("ftp://localhost", "write e.g. http"),
+        ("http://", "write e.g. http"),
+        ("[x", "write e.g. http"),
+    ],
+)
+def test_a_base_without_scheme_is_refused_before_the_key(base: str, fix: str) -> None:
+    """Would catch a URL that first asks for a key, and then fails as a connection at every call."""
+    with pytest.raises(ConfigError, match=re.escape(fix)):
+        resolve_model("m", api_base=base, env={})
