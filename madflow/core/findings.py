@@ -74,6 +74,7 @@ REDACTED = re.compile(r"<redacted:([a-z][a-z-]*)>")
 LINES_APART_MAX = 2
 NEAR_MAX = 200  # a claim is compared with so many findings at its place, the first ones; the rest stay apart
 _SIMILAR = Fraction(1, 3)
+_NOT_WHOLE = "its whole new text is not known: the file is too large or a link, or no root was given"
 _WORD = re.compile(r"[^\W_]+")
 _COMMON = frozenset(
     {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "in", "is", "it", "its"}
@@ -166,9 +167,10 @@ def why_unread(file: TaskFile, languages: frozenset[str] | None) -> str:
     if languages is None:
         return ""
     if file.language not in languages:
-        return f"language {file.language or 'unknown'} is none of {', '.join(sorted(languages))}"
+        return f"language {file.language or 'unknown'}: this seat reads {', '.join(sorted(languages))}"
     if file.text is None:
-        return "its whole new text is not known: the file is deleted or too large, or no root was given"
+        header = f"\n{file.diff}".partition("\n@@")[0]
+        return "the file is deleted" if "\n+++ /dev/null\n" in f"{header}\n" else _NOT_WHOLE
     return ""
 
 

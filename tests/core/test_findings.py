@@ -230,8 +230,12 @@ def file(path: str = "f.py", language: str = "python", **more: Any) -> TaskFile:
 
 def test_who_reads_what() -> None:
     assert why_unread(file(text="one\ntwo\n"), PYTHON) == ""
-    assert "not known" in why_unread(file(), PYTHON)
-    assert "language go" in why_unread(file(language="go", text="x"), PYTHON)
+    assert "no root was given" in why_unread(file(), PYTHON)
+    deleted = file(diff="--- a/f.py\n+++ /dev/null\n@@ -1,1 +0,0 @@\n-one\n", added=())
+    assert why_unread(deleted, PYTHON) == "the file is deleted"
+    quoting = file(diff="--- a/f.py\n+++ b/f.py\n@@ -1,1 +1,2 @@\n one\n+++ /dev/null\n")
+    assert "no root was given" in why_unread(quoting, PYTHON)
+    assert why_unread(file(language="go", text="x"), PYTHON) == "language go: this seat reads python"
     assert why_unread(file(language="go"), None) == ""
     assert why_unread(file(left_out="secret"), None) == "left out: secret"
     assert why_unread(file(binary=True), None) == "left out: binary"
