@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..debate.run import Progress
     from ..ports import Ledger
 
-__all__ = ["SeatRow", "Standing", "Watcher", "minutes", "open_progress"]
+__all__ = ["SeatRow", "Standing", "Watcher", "minutes", "open_progress", "standing_of"]
 
 
 @dataclass(slots=True)
@@ -39,7 +39,10 @@ class SeatRow:
 
 @dataclass(slots=True)
 class Standing:
-    """Where a debate stands, for someone who watches it. All texts are cleaned."""
+    """Where a debate stands, for someone who watches it. All texts are cleaned.
+
+    `failures`: per seat, the last answer that was missing or invalid, its cause, and what the failed call said.
+    """
 
     debate_id: str = ""
     question: str = ""
@@ -51,6 +54,9 @@ class Standing:
     votes: Counter[str] = field(default_factory=Counter)
     account: Account | None = None
     ending: str = ""
+    failures: dict[str, str] = field(default_factory=dict)
+    _open: dict[str, tuple[str, int]] = field(default_factory=dict)  # attempt → its seat and reserved tokens
+    _details: dict[str, str] = field(default_factory=dict)  # seat → what its last failed call said
 
     def see(self, kind: str, payload: Mapping[str, Any], round_: int = 0) -> str:
         """Take in one record; a line that says what happened, empty where it is not worth one."""
@@ -60,11 +66,13 @@ class Standing:
         return line
 
     def burnt(self) -> str:
-        """What the debate is charged with so far, of its caps."""
+        """What the debate is charged with so far, of its caps; what open calls reserve is told apart."""
         if self.account is None:
             return ""
         spent, caps = self.account.committed, self.account.limits
-        text = f"{spent.tokens:,} of {caps.tokens:,} tokens, {spent.calls} of {caps.calls} calls"
+        reserved = sum(tokens for _, tokens in self._open.values())
+        tokens = f"{spent.tokens - reserved:,} spent, {reserved:,} reserved" if reserved else f"{spent.tokens:,}"
+        text = f"{tokens} of {caps.tokens:,} tokens, {spent.calls} of {caps.calls} calls"
         if caps.usd_nanos is not None:
             text += f", ${usd_text(spent.usd_nanos or 0)} of ${usd_text(caps.usd_nanos)}"
         return text
@@ -88,8 +96,12 @@ class Standing:
         return "resumed"
 
     def _reserved(self, payload: Mapping[str, Any]) -> str:
+        entry = Reservation.from_json(payload["entry"])
         if self.account is not None:
-            self.account.apply(Reservation.from_json(payload["entry"]))
+            self.account.apply(entry)
+        self._open[entry.key] = (str(payload["agent"]), entry.amount.tokens)
+        if payload["attempt"] == 1:
+            self._details.pop(str(payload["agent"]), None)
         self._enter(int(str(payload["call_id"]).partition("/")[0]), str(payload["purpose"]))
         seat = self.seats.get(str(payload["agent"]))
         if seat is not None:
@@ -97,21 +109,28 @@ class Standing:
         return ""
 
     def _settled(self, payload: Mapping[str, Any]) -> str:
+        entry = Settlement.from_json(payload["entry"])
         if self.account is not None:
-            self.account.apply(Settlement.from_json(payload["entry"]))
-        if payload.get("status") == "error":
-            return f"a call failed: {one_line(str(payload.get('code', '')))}"
-        return ""
+            self.account.apply(entry)
+        agent, _ = self._open.pop(entry.key, ("", 0))
+        if payload.get("status") != "error":
+            return ""
+        self._details[agent] = _why(str(payload.get("code", "")), str(payload.get("detail", "")))
+        return f"{one_line(agent)}: a call failed: {self._details[agent]}"
 
     def _answered(self, payload: Mapping[str, Any]) -> str:
         self._enter(int(payload["stage"]), str(payload["kind"]))
-        choice, said = _said(payload)
-        seat = self.seats.get(str(payload["agent"]))
+        agent, (choice, said) = str(payload["agent"]), _said(payload)
+        if payload["status"] != "valid":
+            detail = self._details.get(agent, "")
+            said = detail if detail.startswith(f"{said}:") else said
+            self.failures[agent] = f"{payload['kind']} {payload['status']}: {said}"
+        seat = self.seats.get(agent)
         if seat is not None:
             seat.doing, seat.said = str(payload["status"]), said
         if choice and payload["stage"] == self.number:
             self.votes[choice] += 1
-        return f"{one_line(str(payload['agent']))} {payload['kind']} {payload['status']}: {said}"
+        return f"{one_line(agent)} {payload['kind']} {payload['status']}: {said}"
 
     def _cut(self, payload: Mapping[str, Any]) -> str:
         return f"stopped: {one_line(str(payload['reason']))}"
@@ -128,6 +147,13 @@ class Standing:
         """A new stage: its votes begin anew. A late answer of an earlier one changes nothing."""
         if number > self.number:
             self.number, self.stage, self.votes = number, stage, Counter()
+
+
+def _why(code: str, detail: str) -> str:
+    """A failed call's code and what it said, where the one does not say the other already."""
+    return one_line(
+        detail if detail.startswith(f"{code}:") or not code else f"{code}: {detail}".removesuffix(": "), 300
+    )
 
 
 def _said(payload: Mapping[str, Any]) -> tuple[str, str]:
@@ -196,17 +222,23 @@ def minutes(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
-@contextmanager
-def open_progress(ledger: Ledger, debate_id: str, *, quiet: bool) -> Iterator[Watcher]:
-    """Progress of one debate while the block runs; what the ledger already has of it is taken in first."""
+def standing_of(ledger: Ledger, debate_id: str) -> Standing:
+    """Where a recorded debate stands; an empty standing for one that the ledger does not have."""
     from ..debate.stream import stream_name
 
-    if quiet:
-        yield _Silent()
-        return
     standing = Standing()
     for record in ledger.read(stream_name(debate_id)) if debate_id else ():
         standing.see(record.kind, record.payload)
+    return standing
+
+
+@contextmanager
+def open_progress(ledger: Ledger, debate_id: str, *, quiet: bool) -> Iterator[Watcher]:
+    """Progress of one debate while the block runs; what the ledger already has of it is taken in first."""
+    if quiet:
+        yield _Silent()
+        return
+    standing = standing_of(ledger, debate_id)
     if sys.stderr.isatty() and os.environ.get("TERM", "") != "dumb":
         from .screen import Screen
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..debate.run import Pending, Progress
     from ..debate.setup import Debate
     from ..ledger.sqlite import SqliteLedger
+    from ..ports import Ledger
 
 __all__ = ["report", "run_debate"]
 
@@ -45,15 +46,20 @@ def run_debate(debate: Debate, options: RunOptions, ledger: SqliteLedger, fail_o
         return _report_pending(outcome, options)
     if options.out:
         write_atomically(Path(options.out), json_text(outcome.to_json()))
-    report(outcome, as_json=options.as_json)
+    report(outcome, ledger, as_json=options.as_json, out=options.out)
     return exit_code(outcome, fail_on)
 
 
-def report(proposal: Proposal, *, as_json: bool) -> None:
-    """The proposal on stdout: whole as JSON, or a summary."""
+def report(proposal: Proposal, ledger: Ledger, *, as_json: bool, out: str) -> None:
+    """The proposal on stdout: whole as JSON, or a summary, with what `ledger` recorded of calls that failed."""
+    from .progress import standing_of
     from .summary import summary
 
-    print_text(json_text(proposal.to_json()) if as_json else summary(proposal))
+    if as_json:
+        print_text(json_text(proposal.to_json()))
+        return
+    failures = standing_of(ledger, proposal.proposal_id.rpartition("-p")[0]).failures
+    print_text(summary(proposal, failures, out))
 
 
 class _Interrupts(AbstractContextManager["_Interrupts"]):

@@ -16,12 +16,23 @@ _FINDINGS_MAX = 200
 _FILES_MAX = 50
 
 
-def summary(proposal: Proposal) -> str:
-    """Result, what was decided, votes, why it stopped, and what it cost; ends in a newline."""
+def summary(proposal: Proposal, failures: Mapping[str, str] | None = None, out: str = "") -> str:
+    """Result, what was decided, votes, why it stopped, and what it cost; ends in a newline.
+
+    Args:
+        failures: per seat, the last answer that was missing or invalid and why; shown where a vote is.
+        out: the file that the proposal was written to.
+    """
     decision = proposal.decision
     body: Callable[[Proposal], list[str]] = _BODIES[proposal.protocol]
     lines = [_headline(proposal), *body(proposal)]
-    lines += ["", "Votes", *_votes(proposal)]
+    lines += ["", "Votes on publishing this review" if proposal.protocol == "review" else "Votes", *_votes(proposal)]
+    if failures and any(vote.decision in ("missing", "invalid") for vote in proposal.votes):
+        lines += [
+            "",
+            "Failed",
+            *_columns([(one_line(agent, 64), one_line(why, 300)) for agent, why in failures.items()]),
+        ]
     if decision.dissent and proposal.protocol != "review":
         lines += ["", f"Dissent: {', '.join(one_line(str(row.get('agent', '')), 64) for row in decision.dissent)}"]
     numbers = ", ".join(f"{key} {one_line(str(value), 60)}" for key, value in sorted(decision.stop_numbers.items()))
@@ -29,6 +40,7 @@ def summary(proposal: Proposal) -> str:
     lines += [f"Rule: {decision.rule}, threshold {decision.threshold}, decided by {one_line(decision.decided_by, 80)}"]
     lines += [f"Cost: {_cost(proposal.usage)}"]
     lines += [f"Proposal: {proposal.proposal_id}  digest {proposal.digest[:16]}  expires {proposal.expires_at}"]
+    lines += [f"Written: {one_line(out, 300)}"] if out else []
     return "\n".join(lines) + "\n"
 
 
@@ -44,7 +56,7 @@ def _headline(proposal: Proposal) -> str:
 
 def _answer(proposal: Proposal) -> list[str]:
     options = proposal.content.get("options") or ()
-    if len(options) < 2:
+    if not options:
         return []
     scores = proposal.decision.tally.scores
     rows = [(one_line(str(o["id"]), 24), str(scores.get(o["id"], "0")), one_line(str(o["text"]), 120)) for o in options]
@@ -79,7 +91,8 @@ def _target(step: Any) -> str:
 def _review(proposal: Proposal) -> list[str]:
     content = proposal.content
     findings = list(content.get("findings") or ())
-    lines = ["", f"Findings ({len(findings)})"]
+    title = "Findings" if content.get("verdict") else "Findings, not published"
+    lines = ["", f"{title} ({len(findings)})"]
     rows = [
         (f"{one_line(str(f['file']), 120)}:{f['line']}", str(f["severity"]), _finding_text(f))
         for f in findings[:_FINDINGS_MAX]
@@ -125,7 +138,12 @@ def _cost(usage: Mapping[str, Any]) -> str:
     caps = usage.get("caps") or {}
     usd = usage.get("usd")
     money = f", ${usd}" if usd not in (None, "0.00") else ""
-    return f"{tokens:,} of {caps.get('tokens', 0):,} tokens, {usage.get('calls', 0)} calls{money}"
+    text = f"{tokens:,} of {caps.get('tokens', 0):,} tokens, {usage.get('calls', 0)} calls{money}"
+    unreported = usage.get("unreported") or {}
+    if unreported.get("calls"):
+        worst = unreported.get("prompt_tokens", 0) + unreported.get("output_tokens", 0)
+        text += f", of which {worst:,} tokens unreported, charged at their worst case"
+    return text
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

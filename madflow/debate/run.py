@@ -19,6 +19,7 @@ from ..clock import SystemClock
 from ..core.budget import Amount
 from ..core.config import Config, changes
 from ..core.debate import apply, land
+from ..core.limits import usd_text
 from ..core.proposal import Proposal
 from ..core.state import State
 from ..errors import BudgetTooSmall, ConfigError, LedgerCorrupt, LedgerError, ResumeRefused
@@ -149,9 +150,11 @@ def _first_round(session: Session) -> list[Prepared]:
     values = {"tokens": need.tokens, "calls": need.calls, "usd_nanos": need.usd_nanos or 0}
     held = {"tokens": hold.tokens, "calls": hold.calls, "usd_nanos": hold.usd_nanos or 0}
     what = exceeded.resource
+    name, shown = ("usd", usd_text) if what == "usd_nanos" else (what, str)
     raise BudgetTooSmall(
-        f"the {what} limit of {exceeded.limit} does not cover round 1 ({values[what]}) and the landing ({held[what]}); "
-        f"raise it to at least {values[what] + held[what]}, or give fewer agents or a smaller max_output_tokens"
+        f"the {name} limit of {shown(exceeded.limit)} does not cover round 1 ({shown(values[what])}) and the landing "
+        f"({shown(held[what])}); raise it to at least {shown(values[what] + held[what])}, or give fewer agents or a "
+        "smaller max_output_tokens"
     )
 
 
@@ -221,7 +224,8 @@ async def run(
         human: asked when the fallback is "human": gets the question, returns {"choice", "by", "notes"}. After three
             words that were not offered the debate is Pending.
         cancel: once set, the debate lands with the stop reason `cancelled`.
-        on_progress: called after each durable record, in the event loop; keep it short.
+        on_progress: called after each durable record, in the event loop; keep it short. An error it raises ends the
+            run, which resumes by its id.
 
     Returns:
         The proposal, whatever the result; or Pending where a human is needed and `human` is None.

@@ -48,7 +48,8 @@ CASES = {
     "human without id": (["debate", "q", "--human", "A", *MODEL], "give its --id"),
     "root": (["debate", "q", "--root", "nowhere", *MODEL], "no such folder"),
     "unknown option": (["debate", "q", "--token", "5"], "--tokens"),
-    "unknown verb": (["debat", "q"], "No such command 'debat'"),
+    "unknown verb": (["reveiw", "q"], "No such command 'reveiw'; did you mean review?"),
+    "base without scheme": (["debate", "q", "--model", "m", "--api-base", "localhost:99"], "write http://localhost:99"),
     "later verb": (["commit", "p.json"], "No such command 'commit'"),
     "ledger": (["debate", "q", "--ledger", "text.db", *MODEL], "is no ledger"),
     "ledger folder": (["debate", "q", "--ledger", "bad.json/l.db", *MODEL], "--ledger bad.json/l.db"),
@@ -79,6 +80,14 @@ def test_unknown_id_names_those_there_are(cli: Cli, api_base: str) -> None:
     ran = cli("replay", "unknown")
     assert ran.code == 2
     assert "the latest it has: known" in ran.err
+
+
+def test_a_cap_on_money_is_named_in_dollars(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch nano-dollars, which no option takes."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    ran = cli("debate", "q", "--model", "openai/gpt-4o-mini", "--usd", "0.00001")
+    assert ran.code == 2
+    assert "the usd limit of 0.00001 does not cover round 1 (0.00" in ran.err
 
 
 def test_json_errors_leave_stdout_empty(cli: Cli) -> None:

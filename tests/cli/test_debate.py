@@ -1,9 +1,15 @@
 """`madflow debate` and `madflow replay`, against a loopback server."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+
+from madflow import Agent, Debate, TurnView, run_sync
+from madflow.cli.progress import standing_of
+from madflow.cli.summary import summary
+from madflow.ledger.sqlite import open_ledger
 
 from .conftest import Cli
 
@@ -121,3 +127,68 @@ def test_money_in_exact_cents(cli: Cli, api_base: str) -> None:
 @pytest.mark.parametrize("option", ["--warm-first", "--quiet"])
 def test_flags(cli: Cli, api_base: str, option: str) -> None:
     assert cli(*ask(api_base, "says-B"), option).code == 0
+
+
+def test_why_seats_failed(cli: Cli) -> None:
+    """Would catch a summary or a progress line that says a seat is missing, and not why."""
+    dead = ("debate", "Q?", "--model", "m", "--api-base", "http://127.0.0.1:9/v1", "--agents", "2", "--rounds", "1")
+    shown = cli(*dead, "--id", "d1", "--call-seconds", "3")
+    assert shown.code == 3
+    for text in (shown.err, shown.out, cli("replay", "d1").out):
+        assert "connection: m: http://127.0.0.1:9" in text
+    assert "a1: a call failed: connection: m: http://127.0.0.1:9" in shown.err
+    assert re.search("a[12] position missing: connection: m: http://127.0.0.1:9", shown.err)  # one loses the quorum
+    assert "tokens unreported, charged at their worst case" in shown.out
+    quiet = cli(*dead, "--quiet", "--call-seconds", "3")
+    assert quiet.err == ""
+    assert re.search("\nFailed\n(.*\n)?  a[12]  position missing: connection: m: http://127.0.0.1:9", quiet.out)
+
+
+def test_a_function_that_raises_is_quoted(tmp_path: Path) -> None:
+    """Would catch a bare code where the exception says what is wrong."""
+    ledger = open_ledger(tmp_path / "l.db")
+
+    async def divides(view: TurnView) -> dict[str, object]:
+        return {"answer": str(1 // (view.round - 1))}
+
+    async def answers(view: TurnView) -> dict[str, object]:
+        return {"answer": "yes"}
+
+    agents = [Agent("a1", divides), Agent("a2", answers)]
+    proposal = run_sync(Debate(task="Q?", agents=agents, id="d1", rounds=1, ledger=ledger))
+    failures = standing_of(ledger, "d1").failures
+    assert list(failures) == ["a1"]
+    assert re.match("position missing: callable: .*raised ZeroDivisionError: integer division", failures["a1"])
+    assert f"\nFailed\n  a1  {failures['a1']}\n" in summary(proposal, failures)
+    ledger.close()
+
+
+def test_spent_and_reserved_are_told_apart(cli: Cli, api_base: str) -> None:
+    """Would catch one number for what was billed and what open calls may still cost."""
+    ran = cli(*ask(api_base, "says-A"))
+    first = next(line for line in ran.err.splitlines() if "a1 position" in line or "a2 position" in line)
+    assert re.search(r"\[[0-9,]+ spent, [1-9][0-9,]* reserved of 250,000 tokens, 3 of 200 calls\]", first)
+    assert "reserved" not in ran.err.splitlines()[-1]
+
+
+def test_a_proposal_names_its_debate(cli: Cli, api_base: str) -> None:
+    """Would catch a proposal's id that nothing takes, and a debate whose own name ends like one."""
+    ran = cli(*ask(api_base, "says-A"), "--id", "d1", "--json")
+    assert cli("replay", ran.json["proposal_id"], "--json").out == ran.out
+    own = cli(*ask(api_base, "says-B"), "--id", "d1-p1", "--json")
+    assert cli("replay", "d1-p1", "--json").out == own.out
+    assert cli("replay", "d2-p1").code == 2
+
+
+def test_the_summary_names_the_file(cli: Cli, api_base: str) -> None:
+    ran = cli(*ask(api_base, "says-A"), "--id", "d1", "--out", "p.json")
+    assert ran.out.endswith("\nWritten: p.json\n")
+    assert "Written" not in cli("replay", "d1").out
+
+
+def test_free_answers_show_what_the_letters_mean(cli: Cli, api_base: str) -> None:
+    """Would catch votes for an o1 that nothing explains, where all seats gave the same answer."""
+    ran = cli("debate", "Where?", "--model", "says-client", "--api-base", api_base)
+    assert ran.code == 0
+    assert "  o1  3  client" in ran.out
+    assert "Failed" not in ran.out

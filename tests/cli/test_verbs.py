@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from madflow.cli.doctor import Check
+from madflow.cli.summary import summary
+from madflow.core.proposal import Proposal
 from madflow.crews import load_crew
 
 from .conftest import Cli
@@ -52,6 +54,19 @@ def test_review_as_a_gate(cli: Cli) -> None:
     assert "app.py:5" in bad.out
     assert "Coverage: 1 of 1 files read" in bad.out
     assert cli("review", "good.diff", "--fail-on", "request_changes").code == 0
+
+
+def test_a_review_says_what_was_voted_on_and_what_is_published(cli: Cli) -> None:
+    """Would catch findings that read as published where the review has no verdict, and votes on who knows what."""
+    Path("bad.diff").write_text(BAD)
+    decided = Proposal.model_validate(cli("review", "bad.diff", "--json").json)
+    assert "\nFindings (1)\n" in summary(decided)
+    assert "\nVotes on publishing this review\n" in summary(decided)
+    failed = decided.decision.model_copy(update={"result": "quorum_failed"})
+    content = {**decided.content, "verdict": None}
+    shown = summary(decided.model_copy(update={"decision": failed, "content": content}))
+    assert shown.startswith("quorum_failed: nothing is published of this review\n")
+    assert "\nFindings, not published (1)\n" in shown
 
 
 def test_review_that_nobody_can_read_is_undecided(cli: Cli) -> None:
