@@ -125,7 +125,8 @@ class ModelClient(Protocol):
     """Answers requests. One call is one attempt: retries and budget are the caller's.
 
     `quote` is pure and does no I/O beyond loading a tokenizer. `complete` raises TransientModelError or
-    PermanentModelError, never anything else but cancellation. A client that is code, not a model, quotes zero tokens.
+    PermanentModelError, never anything else but cancellation, which it must let through: its round waits for it. A
+    client that is code, not a model, quotes zero tokens.
     """
 
     def quote(self, request: ModelRequest) -> Quote: ...

@@ -226,7 +226,7 @@ def _close(state: State) -> State:
     if isinstance(following, Stage):
         return replace(state, stage=following)
     following = state.cut or following
-    if early and following.reason in ("converged", "max_rounds"):
+    if early and following.reason in ("converged", "unassailable"):
         missing = sum(1 for a in closed.answers.values() if a.cause == "unassailable")
         following = Stop("unassailable", {"outstanding": missing, **following.numbers})
     return _finish(state, following)

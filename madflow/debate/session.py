@@ -12,7 +12,7 @@ from ..core.config import Config
 from ..core.proposal import Proposal
 from ..core.protocols import protocol_of
 from ..core.state import Ask, Stage, State
-from ..errors import BudgetExceeded
+from ..errors import BudgetExceeded, ConfigError, MadflowError
 from ..ports import Clock, Event, ModelClient, ModelRequest, Quote
 from .rendering import Renderer
 from .stream import DebateStream
@@ -88,7 +88,7 @@ class Session:
 
     def price(self, ask: Ask, request: ModelRequest) -> Prepared:
         """The worst case of a request, by its model's tokenizer or, where none is known, by its bytes."""
-        quote = self.clients[ask.agent].quote(request)
+        quote = self._quote(ask, request)
         return Prepared(ask, request, *self._amount(request.model, quote, 0))
 
     def _amount(self, model: str, quote: Quote, growth_tokens: int) -> tuple[Amount, int]:
@@ -102,6 +102,17 @@ class Session:
             grown = quote.prompt_tokens + growth_tokens * (1 if quote.exact else _BYTES_PER_TOKEN)
             usd = -(-usd * grown // quote.prompt_tokens)
         return Amount(prompt, quote.output_tokens, usd, 1), counted
+
+    def _quote(self, ask: Ask, request: ModelRequest) -> Quote:
+        try:
+            return self.clients[ask.agent].quote(request)
+        except MadflowError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"agent {ask.agent!r}: its client's quote raised {type(error).__name__}: {error}; nothing can be "
+                "reserved without one, so the debate stops here and resumes by its id"
+            ) from error
 
     def landing_hold(self, stage: Stage, prepared: Sequence[Prepared]) -> Amount:
         """What the landing still needs in the worst case after this stage's first attempts: the final vote, unless
@@ -125,11 +136,16 @@ class Session:
                 asks.extend(ballots)
         if not asks:
             return Amount()
-        growth = _LANDING_FRAMING + sum(item.amount.output_tokens for item in prepared)
+        growth = _LANDING_FRAMING + sum(
+            # A plan stands in the history and in what is voted on. Code quotes no tokens; its words are still read.
+            (item.amount.output_tokens or state.config.seat(item.ask.agent).max_output_tokens)
+            * (2 if item.ask.kind in ("draft", "revise", "mediate") else 1)
+            for item in prepared
+        )
         total = Amount()
         for ask in asks:
             request = self.renderer.request(state, stage, ask, 1.0)
-            quote = self.clients[ask.agent].quote(request)
+            quote = self._quote(ask, request)
             if quote.prompt_tokens == 0 and quote.output_tokens == 0:
                 total += Amount(calls=1)
                 continue

@@ -51,7 +51,8 @@ class Debate:
         budget: hard caps on tokens, money, calls and seconds.
         id: names the debate; the same debate with the same id resumes. Made up where empty.
         ledger: a path or an open ledger.
-        api_base: base URL of an OpenAI-compatible server for every agent whose model is a name.
+        api_base: base URL of an OpenAI-compatible server for every agent whose model is a name. A resume may use
+            another: where a model is served is no part of what must match.
         expires_s: how long the proposal stays valid, in seconds.
     """
 

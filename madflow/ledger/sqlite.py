@@ -176,7 +176,7 @@ class SqliteLedger:
     def lock_stream(self, stream: str) -> AbstractContextManager[None]:
         """Hold `stream` for this run alone, by a kernel lock beside the ledger; DebateBusy if somebody holds it."""
         check_name("stream", stream)
-        return stream_lock(self.path.parent / "locks", stream)
+        return stream_lock(self.path.resolve().parent / "locks", stream)  # one ledger by two paths is one ledger
 
     def close(self) -> None:
         """Write what waits, then close the file. May be called again."""

@@ -10,7 +10,8 @@ from panels import make_debate, sound
 from madflow.core.limits import Limits
 from madflow.core.proposal import Proposal
 from madflow.debate.run import Pending, replay, run
-from madflow.ports import ModelReply, ModelRequest, Usage
+from madflow.errors import ConfigError
+from madflow.ports import ModelReply, ModelRequest, Quote, Usage
 from madflow.testing.clock import ManualClock
 from madflow.testing.models import ScriptedModel
 
@@ -190,3 +191,13 @@ async def test_a_human_without_a_choice_leaves_the_question_open(tmp_path: Path,
         return word
 
     assert isinstance(await run(undecided(tmp_path), human=human, clock=ManualClock()), Pending)
+
+
+async def test_a_client_whose_quote_fails_is_named_before_anything_is_recorded(tmp_path: Path) -> None:
+    class NoQuote(ScriptedModel):
+        def quote(self, request: ModelRequest) -> Quote:
+            raise ZeroDivisionError("no price")
+
+    debate = make_debate("answer", NoQuote({"*": {"answer": "A"}}), tmp_path)
+    with pytest.raises(ConfigError, match=r"agent 'a': its client's quote raised ZeroDivisionError: no price"):
+        await run(debate)

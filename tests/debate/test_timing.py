@@ -133,3 +133,12 @@ async def test_warm_first_waits_for_a_hanging_first_seat_only_so_long(tmp_path: 
     async with asyncio.timeout(10):
         proposal = sound(await run(debate))
     assert [vote.decision for vote in proposal.votes] == ["missing", "A", "A"]
+
+
+async def test_unassailable_alone_stops_at_a_decided_vote(tmp_path: Path) -> None:
+    """Catches a condition that fires only beside another one, and a decided vote that is debated on."""
+    model = ScriptedModel({"*": {"answer": "A"}})
+    task = {"question": "?", "options": ["yes", "no"]}
+    debate = make_debate("answer", model, tmp_path, task=task, stop="unassailable", rounds=3)
+    proposal = sound(await run(debate))
+    assert (proposal.decision.stop_reason, proposal.decision.choice, model.calls) == ("unassailable", "A", 3)

@@ -158,6 +158,7 @@ def poll_view(state: State, polls: Sequence[tuple[Closed, BallotBox]], claims: s
     return DebateView(
         tuple(rounds),
         state.config.rounds,
+        unassailable=bool(rounds and rounds[-1].met),  # a whole poll has no ballots outstanding
         quorum=state.config.quorum,
         live_weight=live,
         weights=state.config.electorate,
