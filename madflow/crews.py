@@ -22,6 +22,7 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -235,12 +236,13 @@ def _explain(error: ValidationError) -> str:
     """Each problem as `key: what is wrong`, with the close match and the allowed keys for an unknown key."""
     problems = error.errors(include_url=False)
     places = [tuple(problem["loc"]) for problem in problems]
-    return "; ".join(
-        _explain_one(problem)
+    own = (
+        problem
         for problem, place in zip(problems, places, strict=True)
         # A list whose items are wrong counts as too short, too: that is no problem of its own.
         if problem["type"] != "too_short" or not any(other[: len(place)] == place != other for other in places)
     )
+    return "; ".join(_explain_one(problem) for problem in islice(own, 10))
 
 
 def _explain_one(problem: Any) -> str:
@@ -255,4 +257,4 @@ def _explain_one(problem: Any) -> str:
     given = repr(problem["input"])
     shown = given if len(given) <= 60 else given[:59] + "…"
     known = re.findall(r"'([^']+)'", problem["ctx"]["expected"]) if problem["type"] == "literal_error" else ()
-    return f"{key}: {problem['msg']} (given: {shown}){nearest(str(problem['input']), known)}"
+    return f"{key}: {problem['msg']} (given: {shown}){nearest(str(problem['input'])[:100], known)}"
