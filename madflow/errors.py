@@ -64,7 +64,15 @@ class TaskError(UsageError):
 
 
 class BudgetTooSmall(UsageError):
-    """The cap does not cover the first round and the landing."""
+    """The cap does not cover the first round and the landing.
+
+    Attributes:
+        resource: "tokens", "usd_nanos" or "calls"; limit, needed: the cap, and the least that would do.
+    """
+
+    def __init__(self, message: str, *, resource: str = "", limit: int = 0, needed: int = 0) -> None:
+        self.resource, self.limit, self.needed = resource, limit, needed
+        super().__init__(message)
 
 
 class MissingKey(UsageError):

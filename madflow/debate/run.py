@@ -150,11 +150,14 @@ def _first_round(session: Session) -> list[Prepared]:
     values = {"tokens": need.tokens, "calls": need.calls, "usd_nanos": need.usd_nanos or 0}
     held = {"tokens": hold.tokens, "calls": hold.calls, "usd_nanos": hold.usd_nanos or 0}
     what = exceeded.resource
+    needed = values[what] + held[what]
     name, shown = ("usd", usd_text) if what == "usd_nanos" else (what, str)
     raise BudgetTooSmall(
         f"the {name} limit of {shown(exceeded.limit)} does not cover round 1 ({shown(values[what])}) and the landing "
-        f"({shown(held[what])}); raise it to at least {shown(values[what] + held[what])}, or give fewer agents or a "
-        "smaller max_output_tokens"
+        f"({shown(held[what])}); raise it to at least {shown(needed)}, or give fewer agents or a smaller max_output_tokens",
+        resource=what,
+        limit=exceeded.limit,
+        needed=needed,
     )
 
 

@@ -14,7 +14,6 @@ import gc
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import sys
@@ -144,8 +143,8 @@ class Schedule:
     def afford(self, error: BudgetTooSmall) -> None:
         """Raise the cap that was named: to exactly what is needed, or to up to twenty times as much."""
         drawn = random.Random(f"{self.seed}/afford/{error}")
-        needed = int(re.search(r"at least (\d+)", str(error)).group(1))  # type: ignore[union-attr]
-        resource = str(error).split()[1]
+        needed, resource = error.needed, error.resource
+        assert needed > getattr(self.debate.budget, resource), f"refused what is enough: {error}"
         enough = round(needed * drawn.choice([1, drawn.uniform(1, 4), drawn.uniform(1, 4), 20]))
         self.debate = replace(self.debate, budget=self.debate.budget.model_copy(update={resource: enough}))
 
