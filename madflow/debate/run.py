@@ -154,7 +154,8 @@ def _first_round(session: Session) -> list[Prepared]:
     name, shown = ("usd", usd_text) if what == "usd_nanos" else (what, str)
     raise BudgetTooSmall(
         f"the {name} limit of {shown(exceeded.limit)} does not cover round 1 ({shown(values[what])}) and the landing "
-        f"({shown(held[what])}); raise it to at least {shown(needed)}, or give fewer agents or a smaller max_output_tokens",
+        f"({shown(held[what])}); raise it to at least {shown(needed)}, or give fewer agents or a "
+        "smaller max_output_tokens",
         resource=what,
         limit=exceeded.limit,
         needed=needed,
