@@ -17,18 +17,15 @@ from ..core.budget import Amount
 from ..core.replies import REPLY_BYTES_MAX, parse_reply
 from ..core.state import Stage
 from ..errors import BudgetExceeded, ModelError, PermanentModelError, ReplyError
-from ..models.retry import with_retries
+from ..models.retry import ATTEMPTS_MAX, with_retries
 from ..models.wellformed import to_record, well_formed
 from ..ports import Event, ModelReply, Usage
-from .contract import checked_usage, complete
+from .contract import DETAIL_CHARS_MAX, LABEL_CHARS_MAX, checked_usage, complete
 from .session import Prepared, Session
 
-__all__ = ["ATTEMPTS_MAX", "ask_seat", "reserve"]
+__all__ = ["ask_seat", "reserve"]
 
-ATTEMPTS_MAX = 4
 _TEXT_MAX = REPLY_BYTES_MAX + 1  # one more than a reply may have: what is recorded of a longer one is too long, too
-_LABEL_MAX = 100
-_DETAIL_MAX = 500
 
 
 def reserve(session: Session, prepared: Prepared) -> tuple[str, Event]:
@@ -135,7 +132,7 @@ class _Attempts:
         about = {
             "status": "ok",
             "latency_ms": int((session.clock.monotonic() - started) * 1000),
-            "finish_reason": well_formed(str(reply.finish_reason), chars_max=_LABEL_MAX),
+            "finish_reason": well_formed(str(reply.finish_reason), chars_max=LABEL_CHARS_MAX),
             "cached_tokens": usage.cached_tokens if usage else 0,
             **to_record(text),
         }
@@ -145,7 +142,7 @@ class _Attempts:
     async def _failed(self, key: str, code: str, detail: str, started: float) -> None:
         about = {"status": "error", "code": code, "latency_ms": int((self.session.clock.monotonic() - started) * 1000)}
         if detail:
-            about["detail"] = well_formed(detail, chars_max=_DETAIL_MAX)
+            about["detail"] = well_formed(detail, chars_max=DETAIL_CHARS_MAX)
         await self.session.stream.record(self.session.stream.settle(key, None, about))
 
 

@@ -14,10 +14,10 @@ from ..errors import ModelError, PermanentModelError
 from ..models.wellformed import well_formed
 from ..ports import ModelClient, ModelReply, ModelRequest, Usage
 
-__all__ = ["checked_usage", "complete"]
+__all__ = ["DETAIL_CHARS_MAX", "LABEL_CHARS_MAX", "checked_usage", "complete"]
 
-_LABEL_CHARS_MAX = 100
-_DETAIL_CHARS_MAX = 500
+LABEL_CHARS_MAX = 100
+DETAIL_CHARS_MAX = 500
 _SECONDS_MAX = 10**9
 
 
@@ -42,7 +42,7 @@ async def complete(client: ModelClient, request: ModelRequest) -> ModelReply:
             raise
         raise PermanentModelError("client", "it cancelled itself") from error
     except Exception as error:
-        detail = well_formed(f"{type(error).__name__}: {error}", chars_max=_DETAIL_CHARS_MAX)
+        detail = well_formed(f"{type(error).__name__}: {error}", chars_max=DETAIL_CHARS_MAX)
         raise PermanentModelError("client", detail) from error
     if not isinstance(reply, ModelReply) or not isinstance(reply.text, str):
         what = type(reply.text if isinstance(reply, ModelReply) else reply).__name__
@@ -61,7 +61,7 @@ def checked_usage(usage: object) -> Usage | None:
 
 
 def _label(code: object) -> str:
-    text = well_formed(str(code), chars_max=_LABEL_CHARS_MAX).strip()
+    text = well_formed(str(code), chars_max=LABEL_CHARS_MAX).strip()
     return text if text and text != OUTSTANDING else "unnamed"
 
 
