@@ -7,8 +7,13 @@
     │   ├── BudgetTooSmall     the cap does not cover round 1 and the landing
     │   ├── MissingKey         no credentials for the provider
     │   ├── UnknownModel       no provider serves this name, or its price is needed and unknown
-    │   └── ResumeRefused      the same id was opened with another task, crew, prompt, model or rule
+    │   ├── ResumeRefused      the same id was opened with another task, crew, prompt, model or rule
+    │   ├── PlanError          a step of a plan that cannot be used as it is written
+    │   ├── PolicyError        a policy file that cannot be used
+    │   └── UnknownProposal    the ledger knows no proposal, commit or key of this name
     ├── DebateBusy             another process is running this debate
+    ├── CommitError            a commit could not be carried on: nobody could be elected, a term was lost
+    ├── EffectError            a step of the app's own failed, and says whether it may be retried
     ├── LedgerError
     │   ├── LedgerPoisoned     a write or an fsync failed: nothing more is written by this process
     │   ├── LedgerCorrupt      the hash chain or a record does not verify
@@ -28,8 +33,10 @@ from __future__ import annotations
 __all__ = [
     "BudgetExceeded",
     "BudgetTooSmall",
+    "CommitError",
     "ConfigError",
     "DebateBusy",
+    "EffectError",
     "LedgerConflict",
     "LedgerCorrupt",
     "LedgerError",
@@ -38,11 +45,14 @@ __all__ = [
     "MissingKey",
     "ModelError",
     "PermanentModelError",
+    "PlanError",
+    "PolicyError",
     "ReplyError",
     "ResumeRefused",
     "TaskError",
     "TransientModelError",
     "UnknownModel",
+    "UnknownProposal",
     "UsageError",
 ]
 
@@ -85,6 +95,40 @@ class UnknownModel(UsageError):
 
 class ResumeRefused(UsageError):
     """A debate of this id exists with another fingerprint; the message names what changed."""
+
+
+class PlanError(UsageError):
+    """A plan, or a step of it, cannot be used. `step`: its 0-based index, None for the plan as a whole."""
+
+    def __init__(self, message: str, *, step: int | None) -> None:
+        self.step = step
+        super().__init__(message)
+
+
+class PolicyError(UsageError):
+    """A policy file cannot be used as it is written."""
+
+
+class UnknownProposal(UsageError):
+    """The ledger knows no proposal, commit or key of this name."""
+
+
+class CommitError(MadflowError):
+    """A commit could not be carried on here; the ledger has where it stands."""
+
+
+class EffectError(MadflowError):
+    """Raised by an app's own step to say that it failed.
+
+    Attributes:
+        code: short machine-readable cause.
+        transient: whether another attempt may succeed.
+        applied: False: the effect certainly did not happen; None: not known.
+    """
+
+    def __init__(self, code: str, message: str, *, transient: bool = False, applied: bool | None = None) -> None:
+        self.code, self.transient, self.applied = code, transient, applied
+        super().__init__(message)
 
 
 class DebateBusy(MadflowError):

@@ -29,9 +29,11 @@ FLOORS = {
     "commit": 3,
     "debate": 3,
     "evals": 3,
+    "panel": 3,
     "review": 3,
     "testing": 3,
     "cli": 4,
+    "workflow": 4,
     "report": 4,
     "server": 4,
     "__init__": 5,
@@ -48,9 +50,9 @@ SIDEWAYS = {
 }
 # Each third-party package that is hidden behind one door.
 SOLE_IMPORTERS = {
-    "aiohttp": ("madflow/models/", "madflow/testing/"),
-    "apsw": ("madflow/ledger/",),
-    "langgraph": ("madflow/debate/graph.py", "madflow/commit/graph.py"),
+    "aiohttp": ("madflow/models/", "madflow/testing/", "madflow/effects/http.py"),
+    "apsw": ("madflow/ledger/", "madflow/effects/sql.py", "madflow/testing/disk.py"),
+    "langgraph": ("madflow/debate/graph.py", "madflow/commit/graph.py", "madflow/workflow.py"),
     "litellm": ("madflow/models/litellm_client.py",),
     "psycopg": ("madflow/ledger/postgres.py",),
     "tenacity": ("madflow/models/retry.py",),

@@ -1,0 +1,380 @@
+"""The steps of a plan: what each kind may say, what class of effect it is, and what it touches.
+
+A step is validated here before anything looks at it, and is plain JSON again afterwards: what was voted on, unchanged.
+The *class* of a step says what may be done about it after a crash (see `core.saga`):
+
+    none             changes nothing: a precondition, or a test that may be run again at will
+    idempotent       the target deduplicates by the key, or doing it twice is doing it once
+    verifiable       the target can be asked whether it happened
+    transactional    happens in the ledger's own transaction, or in one that keeps the key
+    non_verifiable   nobody can tell: attempted at most once automatically
+
+Paths here are texts; that they stay beneath the root is checked against the tree by the gate's facts, and again by the
+effect itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, field_validator
+
+from ..errors import PlanError
+from .canonical import digest
+from .policy import Policy
+
+__all__ = [
+    "ABSENT",
+    "LEDGER_DATABASE",
+    "PATH_CHARS_MAX",
+    "STEPS_MAX",
+    "CallStep",
+    "CommandStep",
+    "EffectClass",
+    "GitCommitStep",
+    "HttpStep",
+    "PatchStep",
+    "ReadStep",
+    "SqlStep",
+    "Step",
+    "TestStep",
+    "Undoable",
+    "WriteStep",
+    "effect_class",
+    "idempotency_key",
+    "parse_plan",
+    "parse_step",
+    "path_problem",
+    "step_digest",
+    "step_paths",
+    "targets",
+    "undoable",
+]
+
+EffectClass: TypeAlias = Literal["none", "idempotent", "verifiable", "transactional", "non_verifiable"]
+Undoable: TypeAlias = Literal["yes", "nothing", "no"]
+"""Whether a step that was done can be taken back: by its undo, there is nothing to take back, or only by a human."""
+
+STEPS_MAX: Final = 200
+PATH_CHARS_MAX: Final = 1_024
+CONTENT_CHARS_MAX: Final = 8 * 1024 * 1024
+ARGS_MAX: Final = 1_000
+ABSENT: Final = "absent"
+"""`sha256_before` of a file that is not there yet."""
+LEDGER_DATABASE: Final = "ledger"
+"""The `sql` target that names the ledger's own database."""
+
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD"})  # RFC 9110, section 9.2
+_IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HASH: Final = r"^([0-9a-f]{64}|absent)$"
+_Command: TypeAlias = Annotated[list[Annotated[str, Field(max_length=65_536)]], Field(max_length=ARGS_MAX)]
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    timeout_ms: int | None = Field(default=None, ge=1, le=86_400_000)
+
+
+def path_problem(path: str) -> str:
+    """Why `path` cannot be a path beneath the root, by its text alone; empty where it can."""
+    parts = path.split("/")
+    checks = (
+        (0 < len(path) <= PATH_CHARS_MAX, f"a path has 1 to {PATH_CHARS_MAX} characters, this has {len(path)}"),
+        (not _CONTROL.search(path) and "\\" not in path, "a path holds no control characters and no backslash"),
+        (not path.startswith("/"), "a path is relative to the root, not absolute"),
+        (not path.startswith("~"), "a path does not start with ~"),
+        (".." not in parts, "a path does not climb with .."),
+        ("" not in parts and "." not in parts, "a path is written plainly, without empty parts and without ."),
+    )
+    return next((problem for holds, problem in checks if not holds), "")
+
+
+def _file(value: str | None) -> str | None:
+    if value is not None:
+        if not value.startswith("file:"):
+            raise ValueError(f'the target of this step is "file:PATH", not {value[:60]!r}')
+        problem = path_problem(value.removeprefix("file:"))
+        if problem:
+            raise ValueError(f"{value[:120]!r}: {problem}")
+    return value
+
+
+def _argv(value: list[str]) -> list[str]:
+    if not value or not value[0]:
+        raise ValueError('a command is a list whose first item names the program, e.g. ["pytest", "-q"]')
+    if any("\0" in item for item in value):
+        raise ValueError("a command's argument holds a NUL character")
+    return value
+
+
+class ReadStep(_Step):
+    """A precondition: the file is there, and has this content where `sha256` is given."""
+
+    step: Literal["read"]
+    target: str
+    sha256: str | None = Field(default=None, pattern=_HASH)
+
+    _target = field_validator("target")(_file)
+
+
+class WriteStep(_Step):
+    """The whole file becomes `content`. `sha256_before`: what it holds when the plan is frozen, or "absent"."""
+
+    step: Literal["write"]
+    target: str
+    content: str = Field(max_length=CONTENT_CHARS_MAX)
+    sha256_before: str | None = Field(default=None, pattern=_HASH)
+
+    _target = field_validator("target")(_file)
+
+
+class PatchStep(_Step):
+    """A unified diff of one file, applied without fuzz."""
+
+    step: Literal["patch"]
+    target: str
+    patch: str = Field(min_length=1, max_length=CONTENT_CHARS_MAX)
+    sha256_before: str | None = Field(default=None, pattern=_HASH)
+
+    _target = field_validator("target")(_file)
+
+
+class CommandStep(_Step):
+    """A program with arguments, without a shell. `probe` exits 0 where the effect has happened, 1 where it has not,
+    anything else where it cannot tell. `undo`: what takes it back; [] says that there is nothing to take back."""
+
+    step: Literal["command"]
+    target: str | None = Field(default=None, max_length=4096)
+    cmd: _Command
+    cwd: str | None = None
+    probe: _Command | None = None
+    undo: _Command | None = None
+
+    _cmd = field_validator("cmd")(_argv)
+    _probe = field_validator("probe")(lambda value: value if value is None else _argv(value))
+    _undo = field_validator("undo")(lambda value: value if not value else _argv(value))
+
+    @field_validator("cwd")
+    @classmethod
+    def _cwd(cls, value: str | None) -> str | None:
+        if value is not None and (problem := path_problem(value)):
+            raise ValueError(f"{value[:120]!r}: {problem}")
+        return value
+
+
+class TestStep(_Step):
+    """A command that must exit 0, changes nothing, and may be run again."""
+
+    __test__ = False  # its name is the step's, not pytest's
+
+    step: Literal["test"]
+    target: str | None = Field(default=None, max_length=4096)
+    cmd: _Command
+    cwd: str | None = None
+
+    _cmd = field_validator("cmd")(_argv)
+    _cwd = field_validator("cwd")(CommandStep._cwd.__func__)  # type: ignore[attr-defined]
+
+
+class HttpRequest(BaseModel):
+    """A request, as `undo` holds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    method: Literal["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH"]
+    url: str = Field(max_length=4096)
+    headers: dict[str, str] = Field(default_factory=dict, max_length=100)
+    body: JsonValue = None
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or _CONTROL.search(value) or " " in value:
+            raise ValueError(f"{value[:120]!r} is not an absolute http(s) URL")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("a URL holds no user name or password; a ledger keeps it for good")
+        return value
+
+
+class HttpStep(_Step, HttpRequest):
+    """One request, redirects not followed; any 2xx is done. `undo: false` says that there is nothing to take back."""
+
+    step: Literal["http"]
+    target: str | None = Field(default=None, max_length=4096)
+    undo: HttpRequest | Literal[False] | None = None
+
+
+class SqlStep(_Step):
+    """One statement against `db:NAME`, where NAME is "ledger" or one of the policy's databases."""
+
+    step: Literal["sql"]
+    target: str
+    statement: str = Field(min_length=1, max_length=65_536)
+    params: list[str | int | float | bool | None] = Field(default_factory=list, max_length=ARGS_MAX)
+    undo: str | None = Field(default=None, max_length=65_536)
+    undo_params: list[str | int | float | bool | None] = Field(default_factory=list, max_length=ARGS_MAX)
+
+    @field_validator("target")
+    @classmethod
+    def _db(cls, value: str) -> str:
+        if not re.fullmatch(r"db:[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", value, re.ASCII):
+            raise ValueError(f'the target of a sql step is "db:NAME", not {value[:60]!r}')
+        return value
+
+
+class GitCommitStep(_Step):
+    """Commits the working tree's content of `paths` on top of a branch, by compare-and-swap of its ref."""
+
+    step: Literal["git_commit"]
+    target: str
+    paths: list[str] = Field(min_length=1, max_length=1_000)
+    message: str = Field(min_length=1, max_length=65_536)
+
+    @field_validator("target")
+    @classmethod
+    def _ref(cls, value: str) -> str:
+        if not re.fullmatch(r"git:refs/heads/[A-Za-z0-9][A-Za-z0-9_./\-]{0,199}", value, re.ASCII) or ".." in value:
+            raise ValueError(f'the target of a git_commit step is "git:refs/heads/BRANCH", not {value[:60]!r}')
+        if value.endswith(("/", ".", ".lock")) or "//" in value or "/." in value:
+            raise ValueError(f"{value[:60]!r} is no name git allows for a branch")
+        return value
+
+    @field_validator("paths")
+    @classmethod
+    def _paths(cls, value: list[str]) -> list[str]:
+        for path in value:
+            if problem := path_problem(path):
+                raise ValueError(f"{path[:120]!r}: {problem}")
+        return value
+
+
+class CallStep(_Step):
+    """A step the app registered under this name."""
+
+    step: Literal["call"]
+    target: str | None = Field(default=None, max_length=4096)
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]{0,99}$")
+    args: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+Step: TypeAlias = Annotated[
+    ReadStep | WriteStep | PatchStep | CommandStep | TestStep | HttpStep | SqlStep | GitCommitStep | CallStep,
+    Field(discriminator="step"),
+]
+_ADAPTER: Final[TypeAdapter[Step]] = TypeAdapter(Step)
+
+
+def parse_step(data: Mapping[str, Any], index: int = 0) -> Step:
+    """The step as its kind's model. Raises PlanError naming the step, the field and what is wrong."""
+    try:
+        return _ADAPTER.validate_python({key: value for key, value in data.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        kind = str(data.get("step"))[:40]
+        message = first["msg"].removeprefix("Value error, ")
+        raise PlanError(f"step {index} ({kind}): {where}: {message}", step=index) from error
+
+
+def parse_plan(plan: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
+    """All steps. Raises PlanError for the first that cannot be used, an empty plan, or more than `STEPS_MAX` steps."""
+    if not plan:
+        raise PlanError("the plan has no steps: there is nothing to commit", step=None)
+    if len(plan) > STEPS_MAX:
+        raise PlanError(f"the plan has {len(plan)} steps, the limit is {STEPS_MAX}; split it", step=None)
+    return tuple(parse_step(step, index) for index, step in enumerate(plan))
+
+
+def step_digest(data: Mapping[str, Any]) -> str:
+    """SHA-256 of the step as it was voted on; fields that are null count as absent."""
+    return digest({key: value for key, value in data.items() if value is not None})
+
+
+def idempotency_key(scope: str, proposal_id: str, index: int, direction: Literal["do", "undo"]) -> str:
+    """The key of one step and direction: SHA-256 (hex) of the canonical JSON of these four."""
+    return digest([scope, proposal_id, index, direction])
+
+
+def effect_class(
+    step: Step,
+    policy: Policy,
+    registered: Mapping[str, EffectClass],
+    direction: Literal["do", "undo"] = "do",
+) -> EffectClass:
+    """What may be done about this step after a crash.
+
+    Args:
+        registered: the classes of the app's own steps, by name (of their undo, where `direction` is "undo").
+    """
+    if isinstance(step, HttpStep):
+        return _http_class((step.undo or step) if direction == "undo" else step, policy)
+    if isinstance(step, CommandStep):
+        return "verifiable" if step.probe and direction == "do" else "non_verifiable"
+    if not isinstance(step, CallStep):
+        return _CLASSES[step.step]
+    if step.name not in registered:
+        known = ", ".join(sorted(registered)) or "none"
+        raise PlanError(f"no step {step.name!r} is registered here; registered: {known}", step=None)
+    return registered[step.name]
+
+
+_CLASSES: Final[Mapping[str, EffectClass]] = {
+    "read": "none",
+    "test": "none",
+    "write": "verifiable",
+    "patch": "verifiable",
+    "git_commit": "verifiable",
+    "sql": "transactional",
+}
+
+
+def _http_class(request: HttpRequest, policy: Policy) -> EffectClass:
+    if request.method in _SAFE_METHODS:
+        return "none"
+    honoured = policy.honours_keys(urlsplit(request.url).netloc)
+    return "idempotent" if honoured or request.method in _IDEMPOTENT_METHODS else "non_verifiable"
+
+
+def undoable(step: Step, registered: Mapping[str, Undoable]) -> Undoable:
+    """Whether the step can be taken back once it was done. `registered`: the app's own steps, by name."""
+    if isinstance(step, ReadStep | TestStep):
+        return "nothing"
+    if isinstance(step, WriteStep | PatchStep | GitCommitStep):
+        return "yes"
+    if isinstance(step, CallStep):
+        return registered[step.name]
+    if isinstance(step, HttpStep) and (step.method in _SAFE_METHODS or step.undo is False):
+        return "nothing"
+    if isinstance(step, CommandStep) and step.undo == []:
+        return "nothing"
+    return "yes" if step.undo else "no"
+
+
+def targets(step: Step) -> tuple[str, ...]:
+    """What the step touches, as names for limits: file:…, url:HOST, db:…, git:…, call:NAME, command:PROGRAM."""
+    if isinstance(step, HttpStep):
+        return (f"url:{urlsplit(step.url).netloc}",)
+    if isinstance(step, CommandStep | TestStep):
+        return (step.target or f"command:{step.cmd[0]}",)
+    if isinstance(step, CallStep):
+        return (step.target or f"call:{step.name}",)
+    if isinstance(step, GitCommitStep):
+        return (step.target, *(f"file:{path}" for path in step.paths))
+    return (step.target,)
+
+
+def step_paths(step: Step) -> tuple[str, ...]:
+    """The paths beneath the root that the step reads or writes."""
+    if isinstance(step, ReadStep | WriteStep | PatchStep):
+        return (step.target.removeprefix("file:"),)
+    if isinstance(step, GitCommitStep):
+        return tuple(step.paths)
+    if isinstance(step, CommandStep | TestStep) and step.cwd is not None:
+        return (step.cwd,)
+    return ()

@@ -1,0 +1,192 @@
+"""policy.toml: what a submitter may do beneath its root. What it does not allow is denied; an absent policy denies all.
+
+    [admit]                              whose approval counts; without it the proposal's own rule decides
+    rule = "supermajority:2/3"
+    min_eligible = 3                     eligible seats at least
+    min_families = 1                     model families at least
+    max_age_s = 86400                    a proposal that was created longer ago is stale
+    [[allow]]                            any number; a step is allowed if one entry allows all of it
+    step = ["read", "write", "patch"]
+    paths = ["src/**", "out/**"]         read, write, patch, git_commit (every path) and a command's cwd
+    roles = ["developer"]                only for proposals by these roles; empty: any
+    [[allow]]
+    step = ["command", "test"]
+    commands = ["pytest", "ruff"]        the program, argv[0], of cmd, probe and undo
+    [[allow]]
+    step = ["http"]
+    hosts = ["api.example.com", "localhost:8080"]
+    methods = ["PUT"]                    empty: any
+    [[allow]]
+    step = ["sql"]
+    databases = ["ledger", "app"]
+    [[allow]]
+    step = ["git_commit"]
+    refs = ["refs/heads/madflow/*"]
+    paths = ["src/**"]
+    [[allow]]
+    step = ["call"]
+    names = ["deploy"]
+    [limits]                             concurrent commits per resource; a file takes one at a time anyway
+    "file:src/**" = 1
+    [http]
+    idempotent_hosts = ["api.example.com"]   they deduplicate by the Idempotency-Key header
+    [databases]
+    app = "data/app.db"                  a SQLite file beneath the root
+    [commands]
+    env = ["HOME"]                       passed on beside PATH, LANG and the key and term; nothing else is
+    [time]
+    step_s = 60                          a step without timeout_ms
+    commit_s = 900                       a whole commit, and once more for its compensation
+    [retry]
+    attempts = 3                         per step, crashes included
+
+Patterns: `*` and `?` stay within one part of a path, `**` crosses parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..errors import PolicyError
+from .canonical import digest
+from .rules import parse_rule
+
+__all__ = ["Admit", "Allow", "Policy", "any_match", "glob_match", "parse_policy"]
+
+StepKind = Literal["read", "write", "patch", "command", "test", "http", "sql", "git_commit", "call"]
+_PATTERNS_MAX: Final = 1_000
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Admit(_Table):
+    """Whose approval counts. None: as the proposal itself says."""
+
+    rule: str | None = None
+    min_eligible: int = Field(default=1, ge=1, le=1_000)
+    min_families: int = Field(default=1, ge=1, le=100)
+    max_age_s: int | None = Field(default=None, ge=1, le=10 * 366 * 86_400)
+
+    @field_validator("rule")
+    @classmethod
+    def _rule(cls, value: str | None) -> str | None:
+        return None if value is None else str(parse_rule(value))
+
+
+class Allow(_Table):
+    """One permission: every part of a step that this entry's kind has must match."""
+
+    step: tuple[StepKind, ...] = Field(min_length=1)
+    paths: tuple[str, ...] = Field(default=(), max_length=_PATTERNS_MAX)
+    commands: tuple[str, ...] = Field(default=(), max_length=_PATTERNS_MAX)
+    hosts: tuple[str, ...] = Field(default=(), max_length=_PATTERNS_MAX)
+    methods: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    refs: tuple[str, ...] = Field(default=(), max_length=_PATTERNS_MAX)
+    names: tuple[str, ...] = Field(default=(), max_length=_PATTERNS_MAX)
+    roles: tuple[str, ...] = ()
+
+
+class _Http(_Table):
+    idempotent_hosts: tuple[str, ...] = ()
+
+
+class _Commands(_Table):
+    env: tuple[str, ...] = Field(default=(), max_length=100)
+
+
+class _Time(_Table):
+    step_s: int = Field(default=60, ge=1, le=86_400)
+    commit_s: int = Field(default=900, ge=1, le=7 * 86_400)
+
+
+class _Retry(_Table):
+    attempts: int = Field(default=3, ge=1, le=10)
+
+
+class Policy(_Table):
+    """What policy.toml says; see the module's docstring. The empty policy denies everything."""
+
+    admit: Admit = Admit()
+    allow: tuple[Allow, ...] = Field(default=(), max_length=_PATTERNS_MAX)
+    limits: dict[str, int] = Field(default_factory=dict, max_length=_PATTERNS_MAX)
+    http: _Http = _Http()
+    databases: dict[str, str] = Field(default_factory=dict, max_length=100)
+    commands: _Commands = _Commands()
+    time: _Time = _Time()
+    retry: _Retry = _Retry()
+
+    @field_validator("limits")
+    @classmethod
+    def _limits(cls, value: dict[str, int]) -> dict[str, int]:
+        for name, limit in value.items():
+            if not 1 <= limit <= 10_000:
+                raise ValueError(
+                    f"{name!r} = {limit}: a limit is 1 to 10000 concurrent commits; to forbid, do not allow"
+                )
+        return value
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the policy, as records name it."""
+        return digest(self.model_dump(mode="json"))
+
+    def honours_keys(self, host: str) -> bool:
+        """Whether `host` (with its port, where the URL has one) deduplicates by Idempotency-Key."""
+        return host in self.http.idempotent_hosts
+
+    def limit_of(self, resource: str) -> int | None:
+        """How many commits may work on `resource` at once; None: as many as there are. A file takes one by default."""
+        found = [limit for pattern, limit in self.limits.items() if glob_match(pattern, resource)]
+        if found:
+            return min(found)
+        return 1 if resource.startswith(("file:", "git:")) else None
+
+
+def parse_policy(data: Mapping[str, Any], source: str = "policy.toml") -> Policy:
+    """The policy in a parsed TOML document. Raises PolicyError naming the file, the key and the fix."""
+    try:
+        return Policy.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise PolicyError(f"{source}: {where}: {message} (value: {str(first['input'])[:60]!r})") from error
+
+
+def glob_match(pattern: str, text: str) -> bool:
+    """Whether the whole of `text` matches. `*` and `?` do not cross a slash, `**` does, `**/` may be empty."""
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+def any_match(patterns: Iterable[str], text: str) -> bool:
+    """Whether one of the patterns matches."""
+    return any(glob_match(pattern, text) for pattern in patterns)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    out, at = [], 0
+    while at < len(pattern):
+        if pattern.startswith("**/", at):
+            out.append("(?:.*/)?")
+            at += 3
+        elif pattern.startswith("**", at):
+            out.append(".*")
+            at += 2
+        elif pattern[at] == "*":
+            out.append("[^/]*")
+            at += 1
+        elif pattern[at] == "?":
+            out.append("[^/]")
+            at += 1
+        else:
+            out.append(re.escape(pattern[at]))
+            at += 1
+    return re.compile("".join(out), re.DOTALL)
