@@ -146,7 +146,8 @@ class PatchStep(_Step):
 
 class CommandStep(_Step):
     """A program with arguments, without a shell. `probe` exits 0 where the effect has happened, 1 where it has not,
-    anything else where it cannot tell. `undo`: what takes it back; [] says that there is nothing to take back."""
+    anything else where it cannot tell; after an undo it is asked again. `undo`: what takes it back; [] says that there
+    is nothing to take back."""
 
     step: Literal["command"]
     target: str | None = Field(default=None, max_length=4096)
@@ -315,7 +316,7 @@ def effect_class(
     if isinstance(step, HttpStep):
         return _http_class((step.undo or step) if direction == "undo" else step, policy)
     if isinstance(step, CommandStep):
-        return "verifiable" if step.probe and direction == "do" else "non_verifiable"
+        return "verifiable" if step.probe else "non_verifiable"
     if not isinstance(step, CallStep):
         return _CLASSES[step.step]
     if step.name not in registered:
