@@ -317,6 +317,8 @@ def effect_class(
         return _http_class((step.undo or step) if direction == "undo" else step, policy)
     if isinstance(step, CommandStep):
         return "verifiable" if step.probe else "non_verifiable"
+    if isinstance(step, SqlStep) and step.target != f"db:{LEDGER_DATABASE}":
+        return "verifiable"  # the key is kept in that database, in the statement's own transaction
     if not isinstance(step, CallStep):
         return _CLASSES[step.step]
     if step.name not in registered:

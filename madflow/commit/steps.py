@@ -1,0 +1,182 @@
+"""An app's own steps: registered by name up front, so that a submitter that recovers finds their code.
+
+A plan names a step with `{"step": "call", "name": NAME, "args": {…}}`. The class says what may be done about it after a
+crash, and is a promise of whoever registers it; `non_verifiable`, which promises nothing, is the default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from ..core.plan import EffectClass, Undoable
+from ..core.saga import Absent, Done, Failed, Uncertain
+from ..errors import ConfigError, EffectError, LedgerError
+from ..ports import EffectContext, Execute
+
+__all__ = ["CallEffect", "Step", "StepContext", "registry"]
+
+RESULT_CHARS_MAX: Final = 64_000
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a step's code gets beside its arguments.
+
+    Attributes:
+        key: the idempotency key, the same for every attempt: pass it on to whatever deduplicates by one.
+        term: the submitter's term: pass it on to whatever can refuse an older one.
+        attempt: from 1.
+        timeout_s: how long this attempt may take.
+        result: what `do` returned, for `undo`.
+        execute: runs a statement in the ledger's transaction; only for transactional steps.
+    """
+
+    key: str
+    term: int
+    attempt: int
+    timeout_s: float
+    result: Mapping[str, Any] = field(default_factory=dict)
+    execute: Execute | None = None
+
+
+Code: TypeAlias = Callable[[Mapping[str, Any], StepContext], Any | Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A named step.
+
+    Args:
+        do: `do(args, context)` performs it, and returns a JSON object or None. Raise EffectError to say how it failed;
+            any other exception leaves unknown whether it happened. A plain function runs in a thread of its own (in
+            the ledger's writer for `transactional`, where it must be a plain function and quick).
+        undo: takes it back; called with the same arguments, a key of its own, and `do`'s result.
+        probe: `probe(args, context)` returns True where it happened, False where it has not, None where it cannot
+            tell. Needed for `verifiable`; after an undo it is asked again.
+        effect_class: none | idempotent | verifiable | transactional | non_verifiable.
+        nothing_to_undo: a step that leaves nothing to take back.
+    """
+
+    name: str
+    do: Code
+    undo: Code | None = None
+    probe: Code | None = None
+    effect_class: EffectClass = "non_verifiable"
+    nothing_to_undo: bool = False
+
+    def __post_init__(self) -> None:
+        if self.effect_class == "verifiable" and self.probe is None:
+            raise ConfigError(f"step {self.name!r} is verifiable without a probe; give probe=, or another class")
+        if self.effect_class == "transactional" and any(
+            inspect.iscoroutinefunction(code) for code in (self.do, self.undo) if code is not None
+        ):
+            raise ConfigError(f"step {self.name!r} is transactional: its code runs in a thread, so it is not async")
+        if self.undo is not None and self.nothing_to_undo:
+            raise ConfigError(f"step {self.name!r} has an undo and nothing_to_undo; give one of the two")
+
+    @property
+    def undoable(self) -> Undoable:
+        """Whether it can be taken back."""
+        if self.undo is not None:
+            return "yes"
+        return "nothing" if self.nothing_to_undo or self.effect_class == "none" else "no"
+
+
+def registry(steps: Sequence[Step]) -> dict[str, Step]:
+    """Steps by name. Raises ConfigError for two of one name."""
+    found: dict[str, Step] = {}
+    for step in steps:
+        if step.name in found:
+            raise ConfigError(f"two steps are registered as {step.name!r}; give each a name of its own")
+        found[step.name] = step
+    return found
+
+
+class CallEffect:
+    """Performs the `call` steps of a plan."""
+
+    def __init__(self, steps: Mapping[str, Step]) -> None:
+        self._steps = steps
+
+    async def prepare(self, step: Mapping[str, Any], ctx: EffectContext) -> Mapping[str, Any] | Failed:
+        """Nothing to store: the step's arguments are in the plan."""
+        return {}
+
+    async def do(self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext) -> Done | Failed:
+        """Call `do` or `undo`."""
+        known = self._steps[step["name"]]
+        code = known.do if ctx.direction == "do" else known.undo
+        assert code is not None  # noqa: S101 - the saga begins no undo that is not there
+        try:
+            result = await self._call(code, step, facts, ctx)
+        except TimeoutError:
+            return Failed("timeout", f"step {known.name!r} took longer than {ctx.timeout_s:g} s", transient=True)
+        except EffectError as error:
+            return Failed(error.code, str(error), transient=error.transient, applied=error.applied)
+        except LedgerError:
+            raise
+        except Exception as error:
+            return Failed("raised", f"step {known.name!r} raised {type(error).__name__}: {error}"[:2000])
+        return _done(known.name, result)
+
+    async def probe(
+        self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext
+    ) -> Done | Absent | Uncertain:
+        """Call `probe`. In the undo direction its answer is turned round: gone is done."""
+        known = self._steps[step["name"]]
+        if known.probe is None:
+            return Uncertain(f"step {known.name!r} has no probe")
+        try:
+            happened = await self._call(known.probe, step, facts, ctx)
+        except Exception as error:
+            return Uncertain(f"the probe of step {known.name!r} raised {type(error).__name__}: {error}"[:2000])
+        if happened not in (True, False):
+            return Uncertain(f"the probe of step {known.name!r} cannot tell")
+        return Done() if happened is (ctx.direction == "do") else Absent()
+
+    async def settled(self, step: Mapping[str, Any], ctx: EffectContext) -> bool:
+        """Code of a submitter that is gone runs no more; what it started elsewhere is the step's own affair."""
+        return True
+
+    def work(
+        self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext
+    ) -> Callable[[Execute], Mapping[str, Any]]:
+        """The code of a transactional step, to run in the ledger's transaction."""
+        known = self._steps[step["name"]]
+        code = known.do if ctx.direction == "do" else known.undo
+        assert code is not None  # noqa: S101 - as above
+
+        def run(execute: Execute) -> Mapping[str, Any]:
+            result = _done(known.name, code(step.get("args") or {}, _context(facts, ctx, execute)))
+            if isinstance(result, Failed):
+                raise EffectError(result.code, result.message, applied=False)
+            return result.result
+
+        return run
+
+    async def _call(self, code: Code, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext) -> Any:
+        args, context = step.get("args") or {}, _context(facts, ctx, None)
+        async with asyncio.timeout(ctx.timeout_s):
+            if inspect.iscoroutinefunction(code):
+                return await code(args, context)
+            return await asyncio.to_thread(code, args, context)
+
+
+def _context(facts: Mapping[str, Any], ctx: EffectContext, execute: Execute | None) -> StepContext:
+    return StepContext(ctx.key, ctx.term, ctx.attempt, ctx.timeout_s, facts.get("result") or {}, execute)
+
+
+def _done(name: str, result: Any) -> Done | Failed:
+    """A step's return value as its result; what does not fit the record is a failure that says so."""
+    if result is None:
+        return Done()
+    if not isinstance(result, Mapping):
+        shown = type(result).__name__
+        return Failed("bad_result", f"step {name!r} returned a {shown}; return a JSON object or None")
+    if len(str(result)) > RESULT_CHARS_MAX:
+        return Failed("bad_result", f"step {name!r} returned more than {RESULT_CHARS_MAX} characters; return less")
+    return Done(dict(result))
