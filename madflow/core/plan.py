@@ -18,7 +18,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, field_validator
 
@@ -52,6 +51,7 @@ __all__ = [
     "step_paths",
     "targets",
     "undoable",
+    "url_host",
 ]
 
 EffectClass: TypeAlias = Literal["none", "idempotent", "verifiable", "transactional", "non_verifiable"]
@@ -62,6 +62,7 @@ STEPS_MAX: Final = 200
 PATH_CHARS_MAX: Final = 1_024
 CONTENT_CHARS_MAX: Final = 8 * 1024 * 1024
 ARGS_MAX: Final = 1_000
+HEADER_CHARS_MAX: Final = 8_192
 ABSENT: Final = "absent"
 """`sha256_before` of a file that is not there yet."""
 LEDGER_DATABASE: Final = "ledger"
@@ -71,6 +72,20 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})  # RFC 9110, section 9.2
 _IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HASH: Final = r"^([0-9a-f]{64}|absent)$"
+_BYTE: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4: Final = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}", re.ASCII)
+_NUMERIC: Final = re.compile(r"0x[0-9a-f]*|[0-9]+", re.ASCII)
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?"
+_URL: Final = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\])"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?(?:[/?#][!-\[\]-~]*)?",
+    re.ASCII,
+)
+_DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]{1,100}", re.ASCII)  # RFC 9110, section 5.6.2: a token
+_OUR_HEADERS: Final = frozenset(
+    "connection content-length expect host idempotency-key keep-alive te trailer transfer-encoding upgrade".split()
+)
 _Command: TypeAlias = Annotated[list[Annotated[str, Field(max_length=65_536)]], Field(max_length=ARGS_MAX)]
 
 
@@ -110,6 +125,26 @@ def _argv(value: list[str]) -> list[str]:
     if any("\0" in item for item in value):
         raise ValueError("a command's argument holds a NUL character")
     return value
+
+
+def url_host(url: str) -> str:
+    """The host of `url` as policies name it: `host`, or `host:port` where the port is not the scheme's own.
+
+    One spelling a host, so that whoever checks it and whoever connects to it read the same: ASCII in lower case, an
+    IPv4 address as four decimal numbers, no user name, no trailing dot, no backslash. Raises ValueError.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ValueError(
+            f"{url[:120]!r} is not a plain http(s) URL: scheme and host in lower-case ASCII, then a port, a path "
+            "or nothing, everything else percent-encoded"
+        )
+    host, port = match["host"], match["port"]
+    if _NUMERIC.fullmatch(host.rpartition(".")[2]) and not _IPV4.fullmatch(host):
+        raise ValueError(f"{host[:80]!r} spells an address unusually; write four decimal numbers")
+    if port is not None and int(port) > 65_535:
+        raise ValueError(f"port {port} of {url[:120]!r} is beyond 65535")
+    return host if port in (None, _DEFAULT_PORTS[match["scheme"]]) else f"{host}:{port}"
 
 
 class ReadStep(_Step):
@@ -195,11 +230,24 @@ class HttpRequest(BaseModel):
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or _CONTROL.search(value) or " " in value:
-            raise ValueError(f"{value[:120]!r} is not an absolute http(s) URL")
-        if parts.username is not None or parts.password is not None:
+        if "@" in re.split(r"[/?#]", value.partition("://")[2], maxsplit=1)[0]:
             raise ValueError("a URL holds no user name or password; a ledger keeps it for good")
+        url_host(value)
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _HEADER.fullmatch(name) or _CONTROL.search(text) or len(text) > HEADER_CHARS_MAX:
+                raise ValueError(
+                    f"{name[:60]!r}: a header has a plain name and at most {HEADER_CHARS_MAX} characters without "
+                    "control characters"
+                )
+            if name.lower() in _OUR_HEADERS or name.lower().startswith("proxy-"):
+                raise ValueError(f"{name!r} is set by the submitter, or is no business of a plan; leave it out")
+        if len({name.lower() for name in value}) != len(value):
+            raise ValueError("a header is given twice, in different cases; give it once")
         return value
 
 
@@ -273,6 +321,8 @@ _ADAPTER: Final[TypeAdapter[Step]] = TypeAdapter(Step)
 
 def parse_step(data: Mapping[str, Any], index: int = 0) -> Step:
     """The step as its kind's model. Raises PlanError naming the step, the field and what is wrong."""
+    if not isinstance(data, Mapping):
+        raise PlanError(f"step {index} is a {type(data).__name__}; a step is a JSON object", step=index)
     try:
         return _ADAPTER.validate_python({key: value for key, value in data.items() if value is not None})
     except ValidationError as error:
@@ -340,7 +390,7 @@ _CLASSES: Final[Mapping[str, EffectClass]] = {
 def _http_class(request: HttpRequest, policy: Policy) -> EffectClass:
     if request.method in _SAFE_METHODS:
         return "none"
-    honoured = policy.honours_keys(urlsplit(request.url).netloc)
+    honoured = policy.honours_keys(url_host(request.url))
     return "idempotent" if honoured or request.method in _IDEMPOTENT_METHODS else "non_verifiable"
 
 
@@ -362,7 +412,7 @@ def undoable(step: Step, registered: Mapping[str, Undoable]) -> Undoable:
 def targets(step: Step) -> tuple[str, ...]:
     """What the step touches, as names for limits: file:…, url:HOST, db:…, git:…, call:NAME, command:PROGRAM."""
     if isinstance(step, HttpStep):
-        return (f"url:{urlsplit(step.url).netloc}",)
+        return (f"url:{url_host(step.url)}",)
     if isinstance(step, CommandStep | TestStep):
         return (step.target or f"command:{step.cmd[0]}",)
     if isinstance(step, CallStep):
