@@ -206,6 +206,7 @@ class CommitState:
     targets: tuple[str, ...] = ()
     keys: dict[tuple[int, Direction], KeyState] = field(default_factory=dict)
     closed: str = ""
+    rollback: str | None = None
     rejections: list[Mapping[str, Any]] = field(default_factory=list)
     first_ms: int = 0
     last_ms: int = 0
@@ -261,7 +262,7 @@ class Journal:
             self.commits[name] = commit
         commit.last_ms = record.at_ms
         if kind in ("committed", "compensated"):
-            commit.closed = kind
+            commit.closed, commit.rollback = kind, payload.get("rollback")
         elif kind == "rejected":
             commit.rejections.append(payload)
         else:
@@ -282,7 +283,7 @@ class Journal:
             key.status, key.attempt, key.started_ms = "started", int(payload["attempt"]), record.at_ms
             key.resolved_by = ""
         elif kind == "attempt_failed":
-            key.status, key.error_code = "retryable", payload.get("error_code")
+            key.status, key.error_code, key.result = "retryable", payload.get("error_code"), payload.get("result")
         elif kind == "outcome":
             key.status = "done" if payload["result"]["status"] == "done" else "failed"
             key.result, key.error_code = payload["result"], payload.get("error_code")

@@ -1,0 +1,131 @@
+"""Receipts: what a commit came to, read from the ledger's records alone, so that every caller gets the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.journal import CommitDocument, CommitState, Journal, KeyState, commit_id, record_of
+from ..ports import Ledger, Record
+from .desk import stream_of
+
+__all__ = ["Receipt", "StepReceipt", "commit_document", "commit_records", "receipt_of", "unsettled"]
+
+
+class StepReceipt(BaseModel):
+    """One step of a commit, in one direction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step_index: int
+    direction: Literal["do", "undo"]
+    idempotency_key: str
+    effect_class: str
+    status: Literal["intended", "started", "retryable", "done", "failed", "in_doubt"]
+    attempts: int
+    result: dict[str, Any] | None = None
+    error_code: str | None = None
+    resolved_by: str = ""
+
+
+class Receipt(BaseModel):
+    """What a commit came to.
+
+    Attributes:
+        status: committed | compensated | in_doubt | rejected | pending.
+        rollback: how much was taken back, of a compensated commit: none_needed | complete | partial.
+        steps: those that were begun, in the order of the plan, a step before its compensation.
+        reasons: why the gate refused it, of a rejected commit: {"code", "message", "step"}.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: Literal["madflow/receipt/1"] = Field(default="madflow/receipt/1", alias="schema")
+    scope: str
+    commit_id: str
+    proposal_id: str
+    proposal_digest: str
+    status: Literal["committed", "compensated", "in_doubt", "rejected", "pending"]
+    rollback: str | None = None
+    steps: tuple[StepReceipt, ...] = ()
+    reasons: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def committed(self) -> bool:
+        """Whether every step was done."""
+        return self.status == "committed"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data with the document's field names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def receipt_of(scope: str, proposal_id: str, state: CommitState | None) -> Receipt:
+    """The receipt of a proposal's commit; pending where the journal knows nothing of it."""
+    if state is None:
+        name = commit_id(scope, proposal_id)
+        return Receipt(scope=scope, commit_id=name, proposal_id=proposal_id, proposal_digest="", status="pending")
+    keys = sorted(state.keys.values(), key=lambda key: (key.index, key.direction))
+    rejected = state.status == "rejected"
+    return Receipt(
+        scope=scope,
+        commit_id=state.commit_id,
+        proposal_id=state.proposal_id,
+        proposal_digest=state.proposal_digest,
+        status=state.status,
+        rollback=state.rollback,
+        steps=tuple(_step(key) for key in keys),
+        reasons=tuple(state.rejections[-1]["result"]["reasons"]) if rejected else (),
+    )
+
+
+def _step(key: KeyState) -> StepReceipt:
+    return StepReceipt(
+        step_index=key.index,
+        direction=key.direction,
+        idempotency_key=key.key,
+        effect_class=key.effect_class,
+        status=key.status,
+        attempts=key.attempt,
+        result=None if key.result is None else dict(key.result),
+        error_code=key.error_code,
+        resolved_by=key.resolved_by,
+    )
+
+
+def commit_records(ledger: Ledger, scope: str, name: str) -> list[Record]:
+    """The records of one commit, oldest first."""
+    return [record for record in ledger.read(stream_of(scope)) if record.payload.get("commit_id") == name]
+
+
+def commit_document(ledger: Ledger, scope: str, proposal_id: str) -> dict[str, Any]:
+    """`commit_record.json`: a commit's records as one document (`madflow schema commit_record`)."""
+    records = commit_records(ledger, scope, commit_id(scope, proposal_id))
+    receipt = receipt_of(scope, proposal_id, _state(records))
+    return CommitDocument.model_validate(
+        {
+            "scope": scope,
+            "commit_id": receipt.commit_id,
+            "proposal_id": proposal_id,
+            "proposal_digest": receipt.proposal_digest,
+            "status": receipt.status,
+            "records": tuple(record_of(record, _rfc3339(record.at_ms)) for record in records),
+        }
+    ).model_dump(mode="json", by_alias=True)
+
+
+def _state(records: Sequence[Record]) -> CommitState | None:
+    return next(iter(Journal(records).commits.values()), None)
+
+
+def _rfc3339(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unsettled(receipt: Receipt) -> Mapping[str, str]:
+    """Keys in doubt, and what is known of each."""
+    doubts = (step for step in receipt.steps if step.status == "in_doubt")
+    return {step.idempotency_key: str((step.result or {}).get("message", "")) for step in doubts}
