@@ -84,7 +84,18 @@ _URL: Final = re.compile(
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]{1,100}", re.ASCII)  # RFC 9110, section 5.6.2: a token
 _OUR_HEADERS: Final = frozenset(
-    "connection content-length expect host idempotency-key keep-alive te trailer transfer-encoding upgrade".split()
+    [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "idempotency-key",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
 )
 _Command: TypeAlias = Annotated[list[Annotated[str, Field(max_length=65_536)]], Field(max_length=ARGS_MAX)]
 
