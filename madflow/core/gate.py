@@ -60,6 +60,7 @@ __all__ = [
     "Request",
     "Verdict",
     "admit",
+    "request_reasons",
 ]
 
 REASONS_MAX: Final = 100
@@ -113,6 +114,11 @@ def admit(
         proposer_role=known.proposer_role,
         task_id=str(body["task_id"]),
     )
+
+
+def request_reasons(request: Request, known: Known | None, facts: Facts) -> tuple[Reason, ...]:
+    """What is wrong with the request itself: the part of `admit` that reads the caller's file."""
+    return _bounded(list(_request_reasons(request, known, facts)))
 
 
 def _still_open(known: Known) -> Reason:

@@ -1,0 +1,203 @@
+"""`Committer`: what an app or the command line uses to commit proposals, settle doubts, and look at what happened.
+
+A commit is asked for in the ledger, and carried out by whoever leads the scope: this process, if nobody does, or the
+one that does, while this one waits. Either way the receipt is read from the ledger's records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ..clock import SystemClock
+from ..core.gate import Admitted, Rejected
+from ..core.journal import Journal, commit_id
+from ..core.policy import Policy
+from ..core.proposal import Proposal
+from ..errors import ConfigError
+from ..ports import Clock, Effect, Elector, Event, FencedLedger, Leader
+from .desk import stream_of
+from .gating import proposal_of
+from .kit import scope_of
+from .receipt import Receipt, receipt_of
+from .requests import CommitRequest, request
+from .session import Resolved, Session, Setup
+from .steps import Step, registry
+
+__all__ = ["LEASE_S", "WAIT_S", "Committer"]
+
+LEASE_S: Final = 5.0
+WAIT_S: Final = 300.0
+_WORDS: Final = ("done", "failed", "retry")
+
+
+class Committer:
+    """Commits proposals beneath one root.
+
+    Args:
+        root: the tree the steps touch; the ledger defaults to `.madflow/ledger.db` beneath it.
+        ledger: a path, or an open ledger that the caller closes.
+        policy: a policy, or the path of a policy.toml; by default `<root>/policy.toml`, read anew for each term.
+        steps: the app's own steps, all of them: a recovery needs their code.
+        scope: what one submitter serves; by default this root.
+        node: this submitter's name in records; by default the host's name, the process's number and a random part.
+        lease_s: how long a submitter that does not move is waited for.
+        own_process: True only where this process is madflow's own, as in its command line: another submitter may then
+            kill it once it has not moved for a lease. A host application is never killed.
+        effects, elector, clock: replace the default ones.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = ".",
+        *,
+        ledger: str | Path | FencedLedger | None = None,
+        policy: Policy | str | Path | None = None,
+        steps: Sequence[Step] = (),
+        scope: str = "",
+        node: str = "",
+        lease_s: float = LEASE_S,
+        own_process: bool = False,
+        effects: Mapping[str, Effect] | None = None,
+        elector: Elector | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise ConfigError(f"the root {self.root} is no folder; give the tree that the plan's steps touch")
+        if not 0.05 <= lease_s <= 3_600:
+            raise ConfigError(f"lease_s={lease_s}: a lease lasts 0.05 to 3600 seconds; the default is {LEASE_S:g}")
+        place: str | Path | FencedLedger = ledger or self.root / ".madflow" / "ledger.db"
+        self.scope = scope or scope_of(self.root, place)
+        self.node = node or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.clock = clock or SystemClock()
+        self._setup = Setup(
+            root=self.root,
+            ledger=place,
+            policy=policy,
+            steps=registry(steps),
+            scope=self.scope,
+            node=self.node,
+            lease_s=lease_s,
+            own_process=own_process,
+            effects=effects,
+            elector=elector,
+            clock=self.clock,
+        )
+
+    async def commit(
+        self, proposal: Proposal | Mapping[str, Any] | str, *, wait_s: float = WAIT_S, confirmed_by: str = ""
+    ) -> Receipt:
+        """Commit an approved proposal, once: a second call returns the same receipt and does nothing.
+
+        Args:
+            proposal: the proposal, its JSON data, or its id. What is committed is what the ledger knows under the id;
+                data that differs from it is refused.
+            wait_s: how long to wait for another submitter, or for a resource. The receipt is `pending` after that.
+            confirmed_by: the human who confirms a proposal that asks for one.
+
+        Raises:
+            UsageError: the policy cannot be read, the data is no proposal. LedgerError. CommitError.
+        """
+        with self._session() as session:
+            asked = proposal_of(session.ledger, proposal)
+            name = commit_id(self.scope, asked.proposal_id)
+            state = session.state(name)
+            if state is not None and state.closed and not asked.refusals:
+                return receipt_of(self.scope, asked.proposal_id, state)
+            payload = {
+                "proposal_id": asked.proposal_id,
+                "refusals": [dict(reason) for reason in asked.refusals],
+                "confirmed_by": confirmed_by,
+                "by": self.node,
+            }
+            record = await request(session.ledger, self.scope, Event("commit", payload), self.clock)
+            return await session.answer(asked.proposal_id, record.seq, wait_s)
+
+    async def recover(self, *, wait_s: float = WAIT_S) -> list[Receipt]:
+        """Finish or compensate what a dead submitter left, and carry out what is still asked for.
+
+        Returns:
+            the receipts of all commits that were open or asked for.
+        """
+        with self._session() as session:
+            return await session.recover(wait_s)
+
+    async def resolve(self, key: str, word: str, *, by: str, note: str = "", wait_s: float = WAIT_S) -> Resolved:
+        """A human's word on a key in doubt: "done" (it happened), "failed" (it did not), or "retry".
+
+        The first word counts. Raises UnknownProposal for a key that the ledger does not know, or that is not in doubt and
+        never was; ConfigError for another word, or without a name.
+        """
+        if word not in _WORDS:
+            raise ConfigError(f"a key is resolved as {', '.join(_WORDS)}, not {word[:40]!r}")
+        if not by.strip():
+            raise ConfigError("a resolution needs a name: who says so? (by=)")
+        with self._session() as session:
+            return await session.resolve(key, word, by, note, wait_s)
+
+    def check(self, proposal: Proposal | Mapping[str, Any] | str, *, confirmed_by: str = "") -> Admitted | Rejected:
+        """What the gate says now; nothing is recorded (`commit --dry-run`)."""
+        with self._open() as ledger:
+            asked = proposal_of(ledger, proposal)
+            wanted = CommitRequest(0, asked.proposal_id, asked.refusals, confirmed_by)
+            return self._setup.gatekeeper(ledger).ask(wanted)
+
+    def receipt(self, proposal_id: str) -> Receipt:
+        """What the ledger has of a proposal's commit; nothing is done."""
+        with self._open() as ledger:
+            journal = Journal(ledger.read(stream_of(self.scope)))
+            return receipt_of(self.scope, proposal_id, journal.commits.get(commit_id(self.scope, proposal_id)))
+
+    async def work(
+        self,
+        stop: asyncio.Event,
+        *,
+        approved: bool = True,
+        on_change: Callable[[str], None] | None = None,
+    ) -> None:
+        """A long-running node: campaigns, and as the leader carries out what is asked, until `stop` is set.
+
+        Args:
+            approved: also commit every approved proposal that has a plan and has not been refused, without being asked.
+            on_change: told, in words, when this node leads, waits or is deposed.
+        """
+        with self._session() as session:
+            await session.work(stop, approved=approved, say=on_change or (lambda _: None))
+
+    async def observe(self) -> Leader | None:
+        """Who leads the scope."""
+        with self._session() as session:
+            return await session.elector.observe(self.scope)
+
+    async def ask_leader(self, *, transfer_to: str = "", by: str = "") -> None:
+        """Ask the leader to resign, or to hand over to a node."""
+        event = Event("transfer", {"to": transfer_to, "by": by}) if transfer_to else Event("resign", {"by": by})
+        with self._session() as session:
+            await request(session.ledger, self.scope, event, self.clock)
+
+    @contextmanager
+    def _open(self) -> Iterator[FencedLedger]:
+        """The ledger; closed afterwards if a path was given."""
+        place = self._setup.ledger
+        if not isinstance(place, str | Path):
+            yield place
+            return
+        from ..ledger.sqlite import open_ledger
+
+        ledger = open_ledger(Path(place), clock=self.clock)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with self._open() as ledger:
+            yield Session(self._setup, ledger)

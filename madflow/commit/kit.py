@@ -1,0 +1,72 @@
+"""The default parts of a committer: its effects, its elector, its folders, its scope's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from ..effects.command import CommandEffect
+from ..effects.file import FileEffect
+from ..effects.git import GitEffect
+from ..effects.http import HttpEffect
+from ..effects.sql import SqlEffect
+from ..election.local import Heartbeat, LocalElector
+from ..ports import Clock, Effect, Elector, FencedLedger, Term
+from .desk import Desk
+from .steps import CallEffect, Step
+
+__all__ = ["ROOT_SCOPE", "default_effects", "default_elector", "heartbeat", "run_dir_of", "scope_of"]
+
+ROOT_SCOPE: Final = "root"
+"""The scope of a root that holds its own ledger: its name does not change when the tree is moved."""
+
+
+def folder_of(ledger: str | Path | FencedLedger, root: Path) -> Path:
+    """The folder a ledger keeps its locks and run files in: its file's, or `.madflow` beneath the root."""
+    path: Any = ledger if isinstance(ledger, str | Path) else getattr(ledger, "path", None)
+    return Path(path).resolve().parent if path is not None else root.resolve() / ".madflow"
+
+
+def scope_of(root: Path, ledger: str | Path | FencedLedger) -> str:
+    """The scope of a root: "root" where its ledger lies beneath it, else its absolute path."""
+    real = root.resolve()
+    return ROOT_SCOPE if folder_of(ledger, root).is_relative_to(real) else str(real)
+
+
+def run_dir_of(ledger: FencedLedger, root: Path) -> Path:
+    """Where effects keep run locks and what a compensation needs; created if missing."""
+    run_dir = folder_of(ledger, root) / "run"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return run_dir
+
+
+def default_effects(steps: Mapping[str, Step], protected: frozenset[str]) -> dict[str, Effect]:
+    """One effect a step kind. `protected`: paths beneath the root that none of them writes."""
+    files, commands = FileEffect(protected=protected), CommandEffect()
+    return {
+        "read": files,
+        "write": files,
+        "patch": files,
+        "command": commands,
+        "test": commands,
+        "http": HttpEffect(),
+        "sql": SqlEffect(),
+        "git_commit": GitEffect(),
+        "call": CallEffect(steps),
+    }
+
+
+def default_elector(ledger: FencedLedger, run_dir: Path, clock: Clock, *, may_be_killed: bool) -> Elector:
+    """The elector of one machine. `may_be_killed`: this process is madflow's own."""
+    return LocalElector(ledger, lock_dir=run_dir.parent / "locks", clock=clock, may_be_killed=may_be_killed)
+
+
+def heartbeat(elector: Elector, term: Term, lease_s: float, desk: Desk) -> AbstractContextManager[Any]:
+    """Renew the lease from a thread of its own while the block runs; tells the desk when it is lost."""
+
+    def lost(why: str) -> None:
+        desk.lost = why
+
+    return Heartbeat(elector, term, ttl_s=lease_s, on_lost=lost)

@@ -1,0 +1,213 @@
+"""One use of a committer: its ledger, its elector, what it has read; and leading, where nobody else does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from ..core.journal import CommitState, Journal, commit_id
+from ..core.policy import Policy
+from ..errors import CommitError, UnknownProposal
+from ..ports import Clock, Effect, Elector, Event, FencedLedger, Held, Term
+from .desk import Desk, TermLost, stream_of
+from .gating import Gatekeeper
+from .kit import default_effects, default_elector, heartbeat, run_dir_of
+from .receipt import Receipt, receipt_of
+from .requests import request
+from .steps import Step
+from .submitter import POLL_S, Submitter
+
+__all__ = ["Resolved", "Session", "Setup"]
+
+KEY_PREFIX_MIN: Final = 8
+Led: TypeAlias = Literal["led", "held", "lost"]
+Say: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What became of a human's word. `applied`: whether it was the first; `by`, `word`: whose word counts."""
+
+    key: str
+    applied: bool
+    by: str
+    word: str
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a committer was made with; see `Committer`."""
+
+    root: Path
+    ledger: str | Path | FencedLedger
+    policy: Policy | str | Path | None
+    steps: Mapping[str, Step]
+    scope: str
+    node: str
+    lease_s: float
+    own_process: bool
+    effects: Mapping[str, Effect] | None
+    elector: Elector | None
+    clock: Clock
+
+    def gatekeeper(self, ledger: FencedLedger) -> Gatekeeper:
+        """The gate over what this ledger knows."""
+        return Gatekeeper(ledger, self.root, self.policy, steps=self.steps, clock=self.clock)
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+class Session:
+    """A committer at work on an open ledger."""
+
+    def __init__(self, setup: Setup, ledger: FencedLedger) -> None:
+        self.setup, self.ledger = setup, ledger
+        self.scope, self.clock, self.journal = setup.scope, setup.clock, Journal()
+        self.run_dir = run_dir_of(ledger, setup.root)
+        self.elector = setup.elector or default_elector(
+            ledger, self.run_dir, setup.clock, may_be_killed=setup.own_process
+        )
+        self.waits_for = ""
+        self.parked: Mapping[str, str] = {}
+
+    def read(self) -> Journal:
+        """The journal as the ledger is now."""
+        for record in self.ledger.read(stream_of(self.scope), after=self.journal.place):
+            self.journal.add(record)
+        return self.journal
+
+    def state(self, name: str) -> CommitState | None:
+        """A commit as the ledger is now."""
+        return self.read().commits.get(name)
+
+    async def answer(self, proposal_id: str, seq: int, wait_s: float) -> Receipt:
+        """The receipt, once the request is answered or the time is over; leads meanwhile if nobody does."""
+        name = commit_id(self.scope, proposal_id)
+        await self._until(lambda: _answered(self.state(name), seq), wait_s)
+        return receipt_of(self.scope, proposal_id, self.state(name), waits_for=self.parked.get(name, ""))
+
+    async def recover(self, wait_s: float) -> list[Receipt]:
+        """Lead once; the receipts of what was open or asked for. Raises CommitError where another goes on leading."""
+        before = {name for name, commit in self.read().commits.items() if commit.admitted and not commit.closed}
+        seen, deadline = self.journal.place, self.clock.monotonic() + wait_s
+        while await self.lead(lambda: True) != "led":
+            if self.clock.monotonic() >= deadline:
+                raise CommitError(
+                    f"scope {self.scope!r}: {self.waits_for or 'another submitter leads'}, and {wait_s:g} s were not "
+                    "enough; the leader recovers by itself, or try again later"
+                )
+            await self.clock.sleep(POLL_S)
+        now, since = self.read(), self.ledger.read(stream_of(self.scope), after=seen)
+        touched = {str(record.payload.get("commit_id")) for record in since}
+        return [receipt_of(self.scope, c.proposal_id, c) for name, c in now.commits.items() if name in before | touched]
+
+    async def resolve(self, key: str, word: str, by: str, note: str, wait_s: float) -> Resolved:
+        """Record the word, see to it that a leader applies it, and say whose word counts."""
+        key = self._key(key)
+        known, seq = self.journal.keys[key], 0
+        if known.status == "in_doubt":
+            payload = {"key": key, "as": word, "by": by, "note": note[:4_000]}
+            seq = (await request(self.ledger, self.scope, Event("resolve", payload), self.clock)).seq
+            await self._until(lambda: self._said(key, seq) is not None, wait_s)
+        said = self._said(key, seq)
+        commit = next(c for c in self.read().commits.values() if any(k.key == key for k in c.keys.values()))
+        if said is None and seq:
+            raise CommitError(f"key {key[:16]}…: no leader applied the word within {wait_s:g} s; the next one will")
+        if said is None:
+            raise UnknownProposal(f"key {key[:16]}… of {commit.proposal_id!r} is not in doubt: it is {known.status}")
+        receipt = receipt_of(self.scope, commit.proposal_id, commit)
+        return Resolved(key, said["request"] == seq, said["by"], said["as"], receipt)
+
+    def _key(self, key: str) -> str:
+        known = self.read().keys
+        matching = [key] if key in known else [n for n in known if len(key) >= KEY_PREFIX_MIN and n.startswith(key)]
+        if len(matching) != 1:
+            raise UnknownProposal(
+                f"scope {self.scope!r} has {len(matching)} keys that start with {key[:80]!r}; `madflow ledger log` lists "
+                f"them; the first {KEY_PREFIX_MIN} characters are enough where they name one"
+            )
+        return matching[0]
+
+    def _said(self, key: str, seq: int) -> Mapping[str, Any] | None:
+        """The human's word on the key that answers request `seq`: its own, or the one that came first."""
+        records = self.ledger.read(stream_of(self.scope))
+        own = [r for r in records if r.payload.get("idempotency_key") == key and r.kind in ("in_doubt", "resolved")]
+        if not own or own[-1].kind == "in_doubt" and own[-1].seq < seq:
+            return None
+        words = [r.payload["result"] for r in own if r.kind == "resolved"]
+        return words[-1] if words else None
+
+    async def _until(self, done: Callable[[], bool], wait_s: float) -> None:
+        """Until `done`, or the time is over: lead, or watch the leader."""
+        deadline = self.clock.monotonic() + wait_s
+
+        def over() -> bool:
+            return done() or self.clock.monotonic() >= deadline
+
+        while not over():
+            if await self.lead(over) != "led":
+                await self.clock.sleep(POLL_S)
+
+    async def work(self, stop: asyncio.Event, *, approved: bool, say: Say) -> None:
+        """Campaign and lead until `stop` is set."""
+        said = ""
+        while not stop.is_set():
+            if await self.lead(stop.is_set, approved=approved, say=say) == "held" and self.waits_for != said:
+                said = self.waits_for
+                say(f"waiting: {said}")
+            await self.clock.sleep(POLL_S)
+
+    async def lead(self, done: Callable[[], bool], *, approved: bool = False, say: Say = _silent) -> Led:
+        """Lead until `done`, if nobody else does."""
+        won = await self.elector.campaign(self.scope, self.setup.node, ttl_s=self.setup.lease_s, timeout_s=0)
+        if isinstance(won, Held):
+            self.waits_for = won.why
+            return "held"
+        say(f"leading scope {self.scope!r} in term {won.number}")
+        gatekeeper = self.setup.gatekeeper(self.ledger)
+        desk = self._desk(won, gatekeeper)
+        submitter = Submitter(desk, gatekeeper, also=gatekeeper.approved if approved else None)
+        try:
+            with heartbeat(self.elector, won, self.setup.lease_s, desk):
+                await submitter.take_over()
+                await submitter.serve(done)
+        except TermLost as error:
+            self.waits_for = str(error)
+            say(self.waits_for)
+            return "lost"
+        finally:
+            self.parked = dict(submitter.parked)
+            if submitter.inbox.transfer:
+                await self.elector.transfer(won, submitter.inbox.transfer)
+            else:
+                await self.elector.resign(won)
+        return "led"
+
+    def _desk(self, term: Term, gatekeeper: Gatekeeper) -> Desk:
+        setup = self.setup
+        return Desk(
+            ledger=self.ledger,
+            scope=self.scope,
+            term=term,
+            clock=self.clock,
+            root=setup.root,
+            run_dir=self.run_dir,
+            policy=gatekeeper.policy,
+            effects=setup.effects or default_effects(setup.steps, gatekeeper.protected),
+            steps=setup.steps,
+        )
+
+
+def _answered(state: CommitState | None, seq: int) -> bool:
+    """Whether a leader has dealt with the request: closed, waiting for a human, or refused since."""
+    if state is None:
+        return False
+    if state.closed or state.doubts:
+        return True
+    return not state.admitted and any(record["result"]["request"] >= seq for record in state.rejections)
