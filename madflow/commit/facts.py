@@ -1,0 +1,141 @@
+"""Facts for the gate: what is at the paths of a plan now, and which paths are the submitter's own.
+
+Facts are gathered once, before the first effect, and may be out of date a moment later: the gate's answer is for people
+and for the record. Every effect looks again when it happens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..core.gate import Facts, PathFact
+from ..core.plan import STEPS_MAX, CommandStep, SqlStep, Step, TestStep, parse_step, path_problem, step_paths
+from ..core.policy import Policy
+from ..effects.beneath import inspect
+from ..errors import PlanError
+from ..ports import Ledger
+from .policy_file import POLICY_NAME
+
+__all__ = ["HASHED_BYTES_MAX", "PATHS_MAX", "gather_facts", "protected_paths"]
+
+PATHS_MAX: Final = 2_000
+HASHED_BYTES_MAX: Final = 1024 * 1024 * 1024
+"""What is read to be hashed for one plan; what a single file may have, `effects.beneath` says."""
+
+_BESIDE_LEDGER: Final = ("", "-wal", "-shm", "-journal")
+_FOLDERS_BESIDE_LEDGER: Final = ("locks", "run")
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def gather_facts(
+    plan: Sequence[Mapping[str, Any]],
+    root: Path,
+    policy: Policy,
+    *,
+    now_ms: int,
+    protected: Iterable[str] = (),
+    policy_file: Path | None = None,
+    ledger: str = "this ledger",
+) -> Facts:
+    """What the gate has to know of the world to judge `plan`. Reads files; bounded, and blocking.
+
+    Args:
+        plan: steps as plain JSON; what cannot be read as a step has no facts, and the gate says why.
+        now_ms: wall clock, milliseconds since the epoch.
+        protected: as `protected_paths` gives them.
+        policy_file: where the policy is from; None where there is none, or it was given as a value.
+    """
+    files: dict[str, PathFact] = {}
+    folders: dict[str, PathFact] = {}
+    read = 0
+    for step in _steps(plan):
+        folder = isinstance(step, CommandStep | TestStep)
+        known, names = (folders, step_paths(step)) if folder else (files, (*step_paths(step), *_database(step, policy)))
+        for name in names:
+            if name in known or path_problem(name):
+                continue
+            if len(files) + len(folders) >= PATHS_MAX:
+                known[name] = PathFact(name, f"the plan names more than {PATHS_MAX} paths; split it")
+            elif read > HASHED_BYTES_MAX:
+                known[name] = PathFact(name, f"the plan's files have more than {HASHED_BYTES_MAX} bytes; split it")
+            else:
+                known[name] = _folder(root, name) if folder else PathFact(name, *inspect(root, name))
+                read += known[name].size
+    return Facts(
+        now_ms=now_ms,
+        paths=files,
+        folders=folders,
+        protected=tuple(sorted(protected)),
+        ledger=ledger,
+        policy_file=str(policy_file or root / POLICY_NAME),
+        has_policy=policy_file is not None or policy != Policy(),
+    )
+
+
+def _steps(plan: Sequence[Mapping[str, Any]]) -> list[Step]:
+    found = []
+    for index, data in enumerate(plan[:STEPS_MAX]):
+        try:
+            found.append(parse_step(data, index))
+        except PlanError:
+            continue  # the gate parses it too, and says what is wrong
+    return found
+
+
+def _database(step: Step, policy: Policy) -> tuple[str, ...]:
+    name = step.target.removeprefix("db:") if isinstance(step, SqlStep) else ""
+    return (policy.databases[name],) if name in policy.databases else ()
+
+
+def _folder(root: Path, path: str) -> PathFact:
+    """A folder beneath the root, reached without following any symlink."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in path.split("/"):
+            above, descriptor = descriptor, -1
+            try:
+                descriptor = os.open(part, _DIRECTORY, dir_fd=above)
+            finally:
+                os.close(above)
+    except FileNotFoundError:
+        return PathFact(path)
+    except OSError as error:
+        return PathFact(path, f"not a folder that can be reached without a symlink ({error.strerror})")
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    return PathFact(path, exists=True)
+
+
+def protected_paths(root: Path, ledger: Ledger | Path | str | None, policy_file: Path | None) -> tuple[str, ...]:
+    """Paths beneath the root that no step may touch, relative to it, sorted.
+
+    The policy file, by its name and by what a symlink of that name leads to; where there is none, the place where one
+    would be found. The folder of the ledger, whatever it is called; where that is the root itself, the ledger's files.
+
+    Args:
+        ledger: a ledger in a file (it has a `path`), or its path; anything else is nowhere beneath the root.
+    """
+    tree = root.resolve()
+    own = {root / POLICY_NAME, (root / POLICY_NAME).resolve()}
+    if policy_file is not None:
+        own |= {policy_file.parent.resolve() / policy_file.name, policy_file.resolve()}
+    place = ledger if isinstance(ledger, str | Path) else getattr(ledger, "path", None)
+    if isinstance(place, str | Path):
+        file = Path(place).resolve()
+        if file.parent == tree:
+            own |= {file.with_name(file.name + end) for end in _BESIDE_LEDGER}
+            own |= {tree / name for name in _FOLDERS_BESIDE_LEDGER}
+        else:
+            own.add(file.parent)
+    return tuple(sorted({name for path in own if (name := _beneath(path, root, tree))}))
+
+
+def _beneath(path: Path, root: Path, tree: Path) -> str:
+    for base in (tree, root):
+        if path != base and path.is_relative_to(base):
+            return path.relative_to(base).as_posix()
+    return ""
