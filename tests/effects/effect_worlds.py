@@ -1,0 +1,81 @@
+"""What the tests of commands, requests and statements share: contexts, forked submitters, and a look at processes."""
+
+import asyncio
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from madflow.core.policy import Policy
+from madflow.ports import EffectContext
+
+ANY_COMMAND = Policy.model_validate({"allow": [{"step": ["command", "test"], "commands": ["**"]}]})
+
+
+def context(root: Path, **changes: Any) -> EffectContext:
+    """A context beneath `root`; its ledger's folder is `<root>/.madflow`."""
+    said: dict[str, Any] = {
+        "key": "0123456789abcdef",
+        "term": 1,
+        "attempt": 1,
+        "commit_id": "c-1",
+        "direction": "do",
+        "timeout_s": 20.0,
+        "root": root,
+        "run_dir": root / ".madflow" / "run",
+        "policy": ANY_COMMAND,
+    }
+    return EffectContext(**{**said, **changes})
+
+
+@contextmanager
+def submitter(work: Callable[[], Any]) -> Iterator[int]:
+    """A forked process that runs `work` in an event loop; killed in the end if it still lives. Yields its id."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            asyncio.run(work())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    try:
+        yield pid
+    finally:
+        kill(pid)
+        os.waitpid(pid, 0)
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Send the signal, if the process is there."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def living(key: str) -> list[int]:
+    """Processes, other than zombies, that were started for this key: the supervisor, the command, its descendants."""
+    wanted, found = f"MADFLOW_IDEMPOTENCY_KEY={key}".encode(), []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+def until(holds: Callable[[], Any], *, within_s: float = 10.0) -> Any:
+    """What `holds` returns once it is true; fails the test if that takes longer."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"did not become true within {within_s} s")
