@@ -87,7 +87,7 @@ def admit(
         known: what the ledger knows of `request.proposal_id`; None where it knows nothing.
         registered: the app's own steps, by name, with their effect class.
     """
-    reasons = list(request_reasons(request, known, facts))
+    reasons = list(_request_reasons(request, known, facts))
     if known is not None:
         reasons += _ledger_reasons(request, known)
     body = known.body if known is not None else None
@@ -118,7 +118,7 @@ def admit(
 
 def request_reasons(request: Request, known: Known | None, facts: Facts) -> tuple[Reason, ...]:
     """What is wrong with the request itself: the part of `admit` that reads the caller's file."""
-    return _bounded(list(request_reasons(request, known, facts)))
+    return _bounded(list(_request_reasons(request, known, facts)))
 
 
 def _still_open(known: Known) -> Reason:
@@ -144,8 +144,7 @@ def _cut(text: str) -> str:
 # --- the request ------------------------------------------------------------------------------------------------
 
 
-def request_reasons(request: Request, known: Known | None, facts: Facts) -> Iterator[Reason]:
-    """What is wrong with the request itself: nothing of that name is known, or its file is not what the ledger has."""
+def _request_reasons(request: Request, known: Known | None, facts: Facts) -> Iterator[Reason]:
     file = request.file
     if file is not None:
         yield from _file_reasons(file)
