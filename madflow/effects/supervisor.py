@@ -346,11 +346,12 @@ def _run(job: _Job, lock: int) -> None:
         _refuse("stopped", "the supervisor was told to end before the command started")
         return
     deadline = time.monotonic() + int(go[3:]) / 1000
-    why, failure = "failed", group.start(job)
     try:
+        failure = group.start(job)
         why = _wait(group, submitter, wake, stopped, deadline)
     finally:
-        status = group.end(job.grace_ms / 1000, wake)
+        if group.pid:
+            status = group.end(job.grace_ms / 1000, wake)
         fcntl.flock(lock, fcntl.LOCK_UN)  # only now; and before the submitter learns of it
     code = os.waitstatus_to_exitcode(status)
     failed = int(os.read(failure, 16) or b"0")

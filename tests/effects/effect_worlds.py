@@ -18,7 +18,7 @@ ANY_COMMAND = Policy.model_validate({"allow": [{"step": ["command", "test"], "co
 
 def context(root: Path, **changes: Any) -> EffectContext:
     """A context beneath `root`; its ledger's folder is `<root>/.madflow`."""
-    said: dict[str, Any] = {
+    usual: dict[str, Any] = {
         "key": "0123456789abcdef",
         "term": 1,
         "attempt": 1,
@@ -29,7 +29,7 @@ def context(root: Path, **changes: Any) -> EffectContext:
         "run_dir": root / ".madflow" / "run",
         "policy": ANY_COMMAND,
     }
-    return EffectContext(**{**said, **changes})
+    return EffectContext(**{**usual, **changes})
 
 
 @contextmanager
@@ -56,6 +56,29 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def real(path: Path) -> str:
+    """The path without symlinks."""
+    return str(path.resolve())
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def said(path: Path) -> str:
+    """What the file holds; nothing if it is not there."""
+    return path.read_text() if path.exists() else ""
+
+
+async def appears(path: Path, *, within_s: float = 10.0) -> str:
+    """Wait until the file holds something, and return that."""
+    async with asyncio.timeout(within_s):
+        while not said(path):  # noqa: ASYNC110  another process makes it
+            await asyncio.sleep(0.01)
+    return said(path)
 
 
 def living(key: str) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from effect_worlds import context, living, until
+from effect_worlds import appears, context, descriptors, living, real, until
 
 from madflow.core.policy import Policy
 from madflow.core.saga import Absent, Done, Failed, Uncertain
@@ -77,9 +77,9 @@ async def test_a_program_of_the_tree(tmp_path: Path) -> None:
     script.chmod(0o755)
     for name in ("bin/tool", "./bin/tool"):
         done = await do(tmp_path, {"step": "command", "cmd": [name, "a b", "", "$HOME", "é"], "cwd": "bin"})
-        assert isinstance(done, Done) and done.result["stdout"] == f"{tmp_path.resolve()}/bin\na b..$HOME.é."
+        assert isinstance(done, Done) and done.result["stdout"] == f"{real(tmp_path)}/bin\na b..$HOME.é."
     facts = await EFFECT.prepare({"step": "command", "cmd": ["bin/tool"]}, context(tmp_path))
-    assert facts == {"program": f"{tmp_path.resolve()}/bin/tool"}
+    assert facts == {"program": f"{real(tmp_path)}/bin/tool"}
 
 
 async def test_working_folders(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_working_folders(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "a")
     done = await do(tmp_path, sh("pwd", cwd="a/b"))
-    assert isinstance(done, Done) and done.result["stdout"] == f"{tmp_path.resolve()}/a/b\n"
+    assert isinstance(done, Done) and done.result["stdout"] == f"{real(tmp_path)}/a/b\n"
     for folder in ("link", "link/b", "missing", "a/../../.."):
         try:
             failed = await do(tmp_path, sh("pwd", cwd=folder))
@@ -227,9 +227,8 @@ async def test_what_a_command_leaves_behind_is_ended(tmp_path: Path) -> None:
 async def test_a_cancellation_ends_the_command(tmp_path: Path) -> None:
     """Catches a cancelled step whose command runs on; and one whose cancellation returns before the command is dead."""
     ctx = context(tmp_path)
-    task = asyncio.create_task(EFFECT.do(sh("trap '' TERM; touch up; sleep 60 & wait"), {}, ctx))
-    while not (tmp_path / "up").exists():
-        await asyncio.sleep(0.01)
+    task = asyncio.create_task(EFFECT.do(sh("trap '' TERM; echo up > up; sleep 60 & wait"), {}, ctx))
+    await appears(tmp_path / "up")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -239,11 +238,11 @@ async def test_a_cancellation_ends_the_command(tmp_path: Path) -> None:
 
 async def test_many_at_once(tmp_path: Path) -> None:
     """Catches descriptors or answers that runs of one submitter share."""
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
     runs = [do(tmp_path, sh(f"sleep 0.0{n % 5}; exit {n}"), key=f"key-{n}") for n in range(1, 17)]
     codes = [failed.result["exit_code"] for failed in await asyncio.gather(*runs)]
     assert codes == list(range(1, 17))
-    until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before + 3, within_s=2)
+    until(lambda: descriptors() <= before + 3, within_s=2)
 
 
 async def test_without_a_supervisor_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
