@@ -20,12 +20,23 @@ __all__ = ["cli", "main"]
 
 # Verb → its module and what `madflow --help` says of it; kept here so that help imports no verb.
 _VERBS: Final = {
+    "commit": ("commit", "Carry out an approved proposal, once, through the one elected submitter."),
+    "check": ("check", "Look where a proposal stands: 0 if it is approved."),
     "debate": ("debate", "Debate a question or a task file to a checked proposal."),
     "doctor": ("doctor", "Check what a debate needs on this machine."),
+    "execute": ("commit", "Another name of commit."),
+    "history": ("history", "List proposals, with trends: alignment, objections, time to decide."),
     "init": ("init", "Write a starter crew and a task file, ready to edit."),
+    "leader": ("leader", "Who submits for a scope: status, transfer, resign."),
+    "propose": ("propose", "Put a plan to a panel of people, scripts or agents."),
+    "recover": ("recover", "Finish or compensate what a dead submitter left."),
     "replay": ("replay", "Decide a recorded debate again, offline, from the ledger alone."),
+    "resolve": ("resolve", "A human's word on a step in doubt."),
+    "resolve-conflict": ("resolve_conflict", "Mediate over a plan that is undecided or rejected."),
     "review": ("review", "Review a diff: findings, votes on them, a verdict."),
     "schema": ("schema", "Print the JSON schema of a document madflow writes."),
+    "vote": ("vote", "Cast one seat's ballot on a proposal."),
+    "worker": ("worker", "A long-running node that commits what is approved."),
 }
 
 
@@ -59,13 +70,13 @@ class _Verbs(click.Group):
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "Exit codes: 0 done, 1 error, 2 usage, 3 undecided, pending or rejected, "
-        "4 undecided because the budget ran out."
+        "Exit codes: 0 done, 1 error, 2 usage, 3 undecided, pending, rejected or refused, "
+        "4 undecided because the budget ran out, 5 compensated or in doubt."
     ),
 )
 @click.version_option(__version__, prog_name="madflow", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Several agents debate a change; a checked proposal comes out."""
+    """Several agents debate a change; a checked proposal comes out, and one submitter carries it out."""
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -3,8 +3,9 @@
 0  done: approved, whatever the stop reason; a review that was decided, whatever its verdict
 1  an error
 2  usage: whatever can be known before the first call
-3  undecided, pending or rejected; with `review --fail-on request_changes` also that verdict
+3  undecided, pending, rejected or refused; with `review --fail-on request_changes` also that verdict
 4  undecided because the budget ran out
+5  a commit that was compensated, or is in doubt
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ..core.proposal import Proposal
 
-__all__ = ["DONE", "ERROR", "OUT_OF_BUDGET", "UNDECIDED", "USAGE", "exit_code"]
+__all__ = ["DONE", "ERROR", "OUT_OF_BUDGET", "UNDECIDED", "UNSETTLED", "USAGE", "exit_code"]
 
 DONE: Final = 0
 ERROR: Final = 1
 USAGE: Final = 2
 UNDECIDED: Final = 3
 OUT_OF_BUDGET: Final = 4
+UNSETTLED: Final = 5
 
 
 def exit_code(proposal: Proposal, fail_on: str = "") -> int:

@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,11 +31,20 @@ from .requests import CommitRequest, request
 from .session import Resolved, Session, Setup
 from .steps import Step, registry
 
-__all__ = ["LEASE_S", "WAIT_S", "Committer"]
+__all__ = ["LEASE_S", "WAIT_S", "Committer", "Ticket"]
 
 LEASE_S: Final = 5.0
 WAIT_S: Final = 300.0
 _WORDS: Final = ("done", "failed", "retry")
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A commit that was asked for. `seq`: of the request in the ledger; 0 where the commit had ended before."""
+
+    proposal_id: str
+    commit_id: str
+    seq: int
 
 
 class Committer:
@@ -106,19 +116,39 @@ class Committer:
             UsageError: the policy cannot be read, the data is no proposal. LedgerError. CommitError.
         """
         with self._session() as session:
-            asked = proposal_of(session.ledger, proposal)
-            name = commit_id(self.scope, asked.proposal_id)
-            state = session.state(name)
-            if state is not None and state.closed and not asked.refusals:
-                return receipt_of(self.scope, asked.proposal_id, state)
-            payload = {
-                "proposal_id": asked.proposal_id,
-                "refusals": [dict(reason) for reason in asked.refusals],
-                "confirmed_by": confirmed_by,
-                "by": self.node,
-            }
-            record = await request(session.ledger, self.scope, Event("commit", payload), self.clock)
-            return await session.answer(asked.proposal_id, record.seq, wait_s)
+            ticket = await self._submit(session, proposal, confirmed_by)
+            return await session.answer(ticket.proposal_id, ticket.seq, wait_s)
+
+    async def submit(self, proposal: Proposal | Mapping[str, Any] | str, *, confirmed_by: str = "") -> Ticket:
+        """Ask for a commit without waiting for it: durable when it returns. Same arguments and errors as `commit`."""
+        with self._session() as session:
+            return await self._submit(session, proposal, confirmed_by)
+
+    async def wait(self, ticket: Ticket, *, wait_s: float = WAIT_S) -> Receipt:
+        """The receipt of what was asked for, leading meanwhile if nobody does; `pending` after `wait_s`."""
+        with self._session() as session:
+            return await session.answer(ticket.proposal_id, ticket.seq, wait_s)
+
+    def ticket(self, proposal_id: str, seq: int) -> Ticket:
+        """A ticket from its parts, as another process kept them."""
+        return Ticket(proposal_id, commit_id(self.scope, proposal_id), seq)
+
+    async def _submit(
+        self, session: Session, proposal: Proposal | Mapping[str, Any] | str, confirmed_by: str
+    ) -> Ticket:
+        asked = proposal_of(session.ledger, proposal, self.clock)
+        name = commit_id(self.scope, asked.proposal_id)
+        state = session.state(name)
+        if state is not None and state.closed and not asked.refusals:
+            return Ticket(asked.proposal_id, name, 0)
+        payload = {
+            "proposal_id": asked.proposal_id,
+            "refusals": [dict(reason) for reason in asked.refusals],
+            "confirmed_by": confirmed_by,
+            "by": self.node,
+        }
+        record = await request(session.ledger, self.scope, Event("commit", payload), self.clock)
+        return Ticket(asked.proposal_id, name, record.seq)
 
     async def recover(self, *, wait_s: float = WAIT_S) -> list[Receipt]:
         """Finish or compensate what a dead submitter left, and carry out what is still asked for.
@@ -132,8 +162,8 @@ class Committer:
     async def resolve(self, key: str, word: str, *, by: str, note: str = "", wait_s: float = WAIT_S) -> Resolved:
         """A human's word on a key in doubt: "done" (it happened), "failed" (it did not), or "retry".
 
-        The first word counts. Raises UnknownProposal for a key that the ledger does not know, or that is not in doubt and
-        never was; ConfigError for another word, or without a name.
+        The first word counts. Raises UnknownProposal for a key that the ledger does not know or that was never in doubt;
+        ConfigError for another word, or without a name.
         """
         if word not in _WORDS:
             raise ConfigError(f"a key is resolved as {', '.join(_WORDS)}, not {word[:40]!r}")
@@ -145,7 +175,7 @@ class Committer:
     def check(self, proposal: Proposal | Mapping[str, Any] | str, *, confirmed_by: str = "") -> Admitted | Rejected:
         """What the gate says now; nothing is recorded (`commit --dry-run`)."""
         with self._open() as ledger:
-            asked = proposal_of(ledger, proposal)
+            asked = proposal_of(ledger, proposal, self.clock)
             wanted = CommitRequest(0, asked.proposal_id, asked.refusals, confirmed_by)
             return self._setup.gatekeeper(ledger).ask(wanted)
 

@@ -7,15 +7,16 @@ and for the record. Every effect looks again when it happens.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ..core.gate import Facts, PathFact
-from ..core.plan import STEPS_MAX, CommandStep, SqlStep, Step, TestStep, parse_step, path_problem, step_paths
+from ..core.plan import STEPS_MAX, CommandStep, Step, TestStep, parse_step, path_problem, step_paths
 from ..core.policy import Policy
-from ..effects.beneath import inspect
-from ..errors import PlanError
+from ..effects.beneath import inspect, open_dir
+from ..errors import EffectError, PlanError
 from ..ports import Ledger
 from .policy_file import POLICY_NAME
 
@@ -27,7 +28,6 @@ HASHED_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 _BESIDE_LEDGER: Final = ("", "-wal", "-shm", "-journal")
 _FOLDERS_BESIDE_LEDGER: Final = ("locks", "run")
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def gather_facts(
@@ -52,18 +52,17 @@ def gather_facts(
     folders: dict[str, PathFact] = {}
     read = 0
     for step in _steps(plan):
-        folder = isinstance(step, CommandStep | TestStep)
-        known, names = (folders, step_paths(step)) if folder else (files, (*step_paths(step), *_database(step, policy)))
-        for name in names:
-            if name in known or path_problem(name):
-                continue
+        known = folders if isinstance(step, CommandStep | TestStep) else files
+        for name in (name for name in step_paths(step) if name not in known):
             if len(files) + len(folders) >= PATHS_MAX:
                 known[name] = PathFact(name, f"the plan names more than {PATHS_MAX} paths; split it")
-            elif read > HASHED_BYTES_MAX:
+                break
+            if read > HASHED_BYTES_MAX:
                 known[name] = PathFact(name, f"the plan's files have more than {HASHED_BYTES_MAX} bytes; split it")
             else:
-                known[name] = _folder(root, name) if folder else PathFact(name, *inspect(root, name))
+                known[name] = PathFact(name, *inspect(root, name, folder=known is folders))
                 read += known[name].size
+    files |= {path: _database(root, path) for path in policy.databases.values() if not path_problem(path)}
     return Facts(
         now_ms=now_ms,
         paths=files,
@@ -85,29 +84,19 @@ def _steps(plan: Sequence[Mapping[str, Any]]) -> list[Step]:
     return found
 
 
-def _database(step: Step, policy: Policy) -> tuple[str, ...]:
-    name = step.target.removeprefix("db:") if isinstance(step, SqlStep) else ""
-    return (policy.databases[name],) if name in policy.databases else ()
-
-
-def _folder(root: Path, path: str) -> PathFact:
-    """A folder beneath the root, reached without following any symlink."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _database(root: Path, path: str) -> PathFact:
+    """A database: a regular file or nothing yet, reached without a symlink. It may be large: its content is not read."""
+    *above, name = path.split("/")
     try:
-        for part in path.split("/"):
-            above, descriptor = descriptor, -1
-            try:
-                descriptor = os.open(part, _DIRECTORY, dir_fd=above)
-            finally:
-                os.close(above)
+        with open_dir(root, above) as folder:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False) if folder is not None else None
     except FileNotFoundError:
         return PathFact(path)
-    except OSError as error:
-        return PathFact(path, f"not a folder that can be reached without a symlink ({error.strerror})")
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-    return PathFact(path, exists=True)
+    except (EffectError, OSError) as error:
+        return PathFact(path, str(error)[:500])
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        return PathFact(path, "it is no regular file")
+    return PathFact(path, exists=found is not None, size=found.st_size if found else 0)
 
 
 def protected_paths(root: Path, ledger: Ledger | Path | str | None, policy_file: Path | None) -> tuple[str, ...]:

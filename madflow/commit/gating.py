@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..core.gate import Facts, Known, Reason, Rejected, Request, Verdict, admit, request_reasons
+from ..core.gate import Facts, Reason, Rejected, Request, Verdict, admit, request_reasons
 from ..core.policy import Policy
 from ..core.proposal import Proposal
 from ..errors import UsageError
 from ..ports import Clock, FencedLedger
-from .facts import gather_facts
+from .facts import gather_facts, protected_paths
 from .known import known_proposal, list_known
 from .policy_file import load_policy
 from .requests import CommitRequest
@@ -42,7 +42,9 @@ def proposal_of(ledger: FencedLedger, proposal: Proposal | Mapping[str, Any] | s
     data = proposal.to_json() if isinstance(proposal, Proposal) else proposal
     request = Request.of_file(data)
     if not request.proposal_id:
-        raise UsageError("the data names no proposal: it needs a proposal_id; give what a debate, propose or check wrote")
+        raise UsageError(
+            "the data names no proposal: it needs a proposal_id; give what a debate, propose or check wrote"
+        )
     now_ms = clock.now_ms()
     known = known_proposal(ledger, request.proposal_id, now_ms=now_ms)
     if known is None:
@@ -72,8 +74,12 @@ class Gatekeeper:
         clock: Clock,
     ) -> None:
         self._ledger, self._root, self._steps, self._clock = ledger, root, steps, clock
-        given = isinstance(policy, Policy)
-        self.policy, self._policy_file = (policy, None) if given else load_policy(policy, root)
+        self.policy: Policy
+        self._policy_file: Path | None = None
+        if isinstance(policy, Policy):
+            self.policy = policy
+        else:
+            self.policy, self._policy_file = load_policy(policy, root)
         self._bodies: dict[str, Mapping[str, Any]] = {}
         self._scanned = 1
         self._candidates: list[str] = []
@@ -91,7 +97,13 @@ class Gatekeeper:
         known = known_proposal(self._ledger, request.proposal_id, now_ms=now_ms)
         plan = (known.body or {}).get("plan") or () if known else ()
         facts = gather_facts(
-            plan, self._root, self.policy, now_ms=now_ms, protected=self.protected, policy_file=self._policy_file
+            plan,
+            self._root,
+            self.policy,
+            now_ms=now_ms,
+            protected=self.protected,
+            policy_file=self._policy_file,
+            ledger=str(getattr(self._ledger, "path", "this ledger")),
         )
         classes = {name: step.effect_class for name, step in self._steps.items()}
         wanted = Request(request.proposal_id, None, request.confirmed_by)

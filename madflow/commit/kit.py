@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +13,9 @@ from ..effects.file import FileEffect
 from ..effects.git import GitEffect
 from ..effects.http import HttpEffect
 from ..effects.sql import SqlEffect
-from ..election.local import Heartbeat, LocalElector
-from ..ports import Clock, Effect, Elector, FencedLedger, Term
+from ..election.heartbeat import BEATS_PER_LEASE, Heartbeat
+from ..election.local import LocalElector
+from ..ports import Clock, Effect, Elector, FencedLedger, Renewed, Term
 from .desk import Desk
 from .steps import CallEffect, Step
 
@@ -63,10 +65,33 @@ def default_elector(ledger: FencedLedger, run_dir: Path, clock: Clock, *, may_be
     return LocalElector(ledger, lock_dir=run_dir.parent / "locks", clock=clock, may_be_killed=may_be_killed)
 
 
-def heartbeat(elector: Elector, term: Term, lease_s: float, desk: Desk) -> AbstractContextManager[Any]:
-    """Renew the lease from a thread of its own while the block runs; tells the desk when it is lost."""
+@asynccontextmanager
+async def heartbeat(elector: Elector, term: Term, lease_s: float, desk: Desk) -> AsyncIterator[None]:
+    """Renew the lease while the block runs, and tell the desk when it is lost.
+
+    An elector that can renew without an event loop (`beat`) does so from a thread, so that a host whose loop is busy does
+    not look dead; any other from a task.
+    """
 
     def lost(why: str) -> None:
-        desk.lost = why
+        desk.lost = desk.lost or why
 
-    return Heartbeat(elector, term, ttl_s=lease_s, on_lost=lost)
+    beat = getattr(elector, "beat", None)
+    if beat is not None:
+        with Heartbeat(beat, term, ttl_s=lease_s, on_lost=lost):
+            yield
+        return
+
+    async def renew() -> None:
+        while isinstance(found := await elector.renew(term), Renewed):
+            await desk.clock.sleep(lease_s / BEATS_PER_LEASE)
+        lost(found.why)
+
+    task = asyncio.create_task(renew(), name=f"heartbeat {term.scope}")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is not None:
+            lost(f"the lease could not be renewed: {task.exception()}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from ..core.journal import CommitDocument, CommitState, Journal, KeyState, commi
 from ..ports import Ledger, Record
 from .desk import stream_of
 
-__all__ = ["Receipt", "StepReceipt", "commit_document", "commit_records", "receipt_of", "unsettled"]
+__all__ = ["Receipt", "StepReceipt", "commit_document", "commit_records", "receipt_of"]
 
 
 class StepReceipt(BaseModel):
@@ -39,6 +39,7 @@ class Receipt(BaseModel):
         rollback: how much was taken back, of a compensated commit: none_needed | complete | partial.
         steps: those that were begun, in the order of the plan, a step before its compensation.
         reasons: why the gate refused it, of a rejected commit: {"code", "message", "step"}.
+        waits_for: what a pending commit waits for; the only part that is not a fact of the ledger.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -52,6 +53,7 @@ class Receipt(BaseModel):
     rollback: str | None = None
     steps: tuple[StepReceipt, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
+    waits_for: str = ""
 
     @property
     def committed(self) -> bool:
@@ -63,11 +65,18 @@ class Receipt(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def receipt_of(scope: str, proposal_id: str, state: CommitState | None) -> Receipt:
+def receipt_of(scope: str, proposal_id: str, state: CommitState | None, *, waits_for: str = "") -> Receipt:
     """The receipt of a proposal's commit; pending where the journal knows nothing of it."""
     if state is None:
         name = commit_id(scope, proposal_id)
-        return Receipt(scope=scope, commit_id=name, proposal_id=proposal_id, proposal_digest="", status="pending")
+        return Receipt(
+            scope=scope,
+            commit_id=name,
+            proposal_id=proposal_id,
+            proposal_digest="",
+            status="pending",
+            waits_for=waits_for,
+        )
     keys = sorted(state.keys.values(), key=lambda key: (key.index, key.direction))
     rejected = state.status == "rejected"
     return Receipt(
@@ -79,6 +88,7 @@ def receipt_of(scope: str, proposal_id: str, state: CommitState | None) -> Recei
         rollback=state.rollback,
         steps=tuple(_step(key) for key in keys),
         reasons=tuple(state.rejections[-1]["result"]["reasons"]) if rejected else (),
+        waits_for=waits_for if state.status == "pending" else "",
     )
 
 
@@ -123,9 +133,3 @@ def _state(records: Sequence[Record]) -> CommitState | None:
 
 def _rfc3339(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def unsettled(receipt: Receipt) -> Mapping[str, str]:
-    """Keys in doubt, and what is known of each."""
-    doubts = (step for step in receipt.steps if step.status == "in_doubt")
-    return {step.idempotency_key: str((step.result or {}).get("message", "")) for step in doubts}

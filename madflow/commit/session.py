@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -129,8 +129,8 @@ class Session:
         matching = [key] if key in known else [n for n in known if len(key) >= KEY_PREFIX_MIN and n.startswith(key)]
         if len(matching) != 1:
             raise UnknownProposal(
-                f"scope {self.scope!r} has {len(matching)} keys that start with {key[:80]!r}; `madflow ledger log` lists "
-                f"them; the first {KEY_PREFIX_MIN} characters are enough where they name one"
+                f"scope {self.scope!r} has {len(matching)} keys that start with {key[:80]!r}; `madflow ledger log` "
+                f"lists them; the first {KEY_PREFIX_MIN} characters are enough where they name one"
             )
         return matching[0]
 
@@ -138,7 +138,7 @@ class Session:
         """The human's word on the key that answers request `seq`: its own, or the one that came first."""
         records = self.ledger.read(stream_of(self.scope))
         own = [r for r in records if r.payload.get("idempotency_key") == key and r.kind in ("in_doubt", "resolved")]
-        if not own or own[-1].kind == "in_doubt" and own[-1].seq < seq:
+        if not own or (own[-1].kind == "in_doubt" and own[-1].seq < seq):
             return None
         words = [r.payload["result"] for r in own if r.kind == "resolved"]
         return words[-1] if words else None
@@ -174,7 +174,7 @@ class Session:
         desk = self._desk(won, gatekeeper)
         submitter = Submitter(desk, gatekeeper, also=gatekeeper.approved if approved else None)
         try:
-            with heartbeat(self.elector, won, self.setup.lease_s, desk):
+            async with heartbeat(self.elector, won, self.setup.lease_s, desk):
                 await submitter.take_over()
                 await submitter.serve(done)
         except TermLost as error:
