@@ -162,8 +162,11 @@ class Committer:
     async def resolve(self, key: str, word: str, *, by: str, note: str = "", wait_s: float = WAIT_S) -> Resolved:
         """A human's word on a key in doubt: "done" (it happened), "failed" (it did not), or "retry".
 
-        The first word counts. Raises UnknownProposal for a key that the ledger does not know or that was never in doubt;
-        ConfigError for another word, or without a name.
+        The first word counts.
+
+        Raises:
+            UnknownProposal: the ledger does not know the key, or it was never in doubt. ConfigError: another word, or
+                no name. CommitError: no leader applied it in time.
         """
         if word not in _WORDS:
             raise ConfigError(f"a key is resolved as {', '.join(_WORDS)}, not {word[:40]!r}")

@@ -69,8 +69,8 @@ def default_elector(ledger: FencedLedger, run_dir: Path, clock: Clock, *, may_be
 async def heartbeat(elector: Elector, term: Term, lease_s: float, desk: Desk) -> AsyncIterator[None]:
     """Renew the lease while the block runs, and tell the desk when it is lost.
 
-    An elector that can renew without an event loop (`beat`) does so from a thread, so that a host whose loop is busy does
-    not look dead; any other from a task.
+    An elector that can renew without an event loop (`beat`) does so from a thread, so that a host whose loop is busy
+    does not look dead; any other from a task.
     """
 
     def lost(why: str) -> None:
