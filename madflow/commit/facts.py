@@ -85,7 +85,7 @@ def _steps(plan: Sequence[Mapping[str, Any]]) -> list[Step]:
 
 
 def _database(root: Path, path: str) -> PathFact:
-    """A database: a regular file or nothing yet, reached without a symlink. It may be large: its content is not read."""
+    """A database: a regular file or nothing yet, reached without a symlink. Its content is not read."""
     *above, name = path.split("/")
     try:
         with open_dir(root, above) as folder:

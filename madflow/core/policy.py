@@ -1,9 +1,9 @@
 """policy.toml: what a submitter may do beneath its root. What it does not allow is denied; an absent policy denies all.
 
     [admit]                              whose approval counts; without it the proposal's own rule decides
-    rule = "supermajority:2/3"
+    rule = "supermajority:2/3"           beside the proposal's own rule, over the same ballots
     min_eligible = 3                     eligible seats at least
-    min_families = 1                     model families at least
+    min_families = 1                     model families at least, among the seats that approve
     max_age_s = 86400                    a proposal that was created longer ago is stale
     [[allow]]                            any number; a step is allowed if one entry allows all of it
     step = ["read", "write", "patch"]
@@ -14,7 +14,7 @@
     commands = ["pytest", "ruff"]        the program, argv[0], of cmd, probe and undo
     [[allow]]
     step = ["http"]
-    hosts = ["api.example.com", "localhost:8080"]
+    hosts = ["api.example.com", "localhost:8080"]   without a port: the scheme's own
     methods = ["PUT"]                    empty: any
     [[allow]]
     step = ["sql"]
@@ -40,7 +40,8 @@
     [retry]
     attempts = 3                         per step, crashes included
 
-Patterns: `*` and `?` stay within one part of a path, `**` crosses parts.
+Patterns: `*` and `?` stay within one part of a path, `**` crosses parts. Case counts. An entry without a pattern for
+a part that the step has denies it; only `methods` and `roles` mean any where they are left out.
 """
 
 from __future__ import annotations
@@ -60,6 +61,21 @@ __all__ = ["Admit", "Allow", "Policy", "any_match", "glob_match", "parse_policy"
 
 StepKind = Literal["read", "write", "patch", "command", "test", "http", "sql", "git_commit", "call"]
 _PATTERNS_MAX: Final = 1_000
+_METHODS: Final = ("GET", "HEAD", "PUT", "DELETE", "POST", "PATCH")
+
+
+def _lower_case(value: tuple[str, ...]) -> tuple[str, ...]:
+    for host in value:
+        if host != host.lower() or "/" in host or "@" in host:
+            raise ValueError(f"{host[:80]!r}: a host is host or host:port in lower case, as in a step's url")
+    return value
+
+
+def _upper_case(value: tuple[str, ...]) -> tuple[str, ...]:
+    for method in value:
+        if method not in _METHODS:
+            raise ValueError(f"{method[:20]!r} is no method of a step; there are {', '.join(_METHODS)}")
+    return value
 
 
 class _Table(BaseModel):
@@ -67,7 +83,7 @@ class _Table(BaseModel):
 
 
 class Admit(_Table):
-    """Whose approval counts. None: as the proposal itself says."""
+    """Whose approval counts, beside what the proposal itself says. None: nothing is asked."""
 
     rule: str | None = None
     min_eligible: int = Field(default=1, ge=1, le=1_000)
@@ -77,7 +93,12 @@ class Admit(_Table):
     @field_validator("rule")
     @classmethod
     def _rule(cls, value: str | None) -> str | None:
-        return None if value is None else str(parse_rule(value))
+        if value is None:
+            return None
+        rule = parse_rule(value)
+        if rule.needs_judge:
+            raise ValueError(f"{value!r} leaves it to a judge; a policy's rule counts ballots, e.g. supermajority:2/3")
+        return str(rule)
 
 
 class Allow(_Table):
@@ -93,9 +114,14 @@ class Allow(_Table):
     names: tuple[str, ...] = Field(default=(), max_length=_PATTERNS_MAX)
     roles: tuple[str, ...] = ()
 
+    _hosts = field_validator("hosts")(_lower_case)
+    _methods = field_validator("methods")(_upper_case)
+
 
 class _Http(_Table):
     idempotent_hosts: tuple[str, ...] = ()
+
+    _hosts = field_validator("idempotent_hosts")(_lower_case)
 
 
 class _Commands(_Table):
@@ -122,6 +148,13 @@ class Policy(_Table):
     commands: _Commands = _Commands()
     time: _Time = _Time()
     retry: _Retry = _Retry()
+
+    @field_validator("databases")
+    @classmethod
+    def _databases(cls, value: dict[str, str]) -> dict[str, str]:
+        if "ledger" in value:
+            raise ValueError('"ledger" is the ledger\'s own database and needs no file; give another name')
+        return value
 
     @field_validator("limits")
     @classmethod
