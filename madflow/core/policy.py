@@ -51,9 +51,9 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
-from ..errors import PolicyError
+from ..errors import ConfigError, PolicyError
 from .canonical import digest
 from .rules import parse_rule
 
@@ -86,16 +86,19 @@ class Admit(_Table):
     """Whose approval counts, beside what the proposal itself says. None: nothing is asked."""
 
     rule: str | None = None
-    min_eligible: int = Field(default=1, ge=1, le=1_000)
-    min_families: int = Field(default=1, ge=1, le=100)
-    max_age_s: int | None = Field(default=None, ge=1, le=10 * 366 * 86_400)
+    min_eligible: int = Field(default=1, strict=True, ge=1, le=1_000)
+    min_families: int = Field(default=1, strict=True, ge=1, le=100)
+    max_age_s: int | None = Field(default=None, strict=True, ge=1, le=10 * 366 * 86_400)
 
     @field_validator("rule")
     @classmethod
     def _rule(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        rule = parse_rule(value)
+        try:
+            rule = parse_rule(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         if rule.needs_judge:
             raise ValueError(f"{value!r} leaves it to a judge; a policy's rule counts ballots, e.g. supermajority:2/3")
         return str(rule)
@@ -129,12 +132,12 @@ class _Commands(_Table):
 
 
 class _Time(_Table):
-    step_s: int = Field(default=60, ge=1, le=86_400)
-    commit_s: int = Field(default=900, ge=1, le=7 * 86_400)
+    step_s: int = Field(default=60, strict=True, ge=1, le=86_400)
+    commit_s: int = Field(default=900, strict=True, ge=1, le=7 * 86_400)
 
 
 class _Retry(_Table):
-    attempts: int = Field(default=3, ge=1, le=10)
+    attempts: int = Field(default=3, strict=True, ge=1, le=10)
 
 
 class Policy(_Table):
@@ -142,7 +145,7 @@ class Policy(_Table):
 
     admit: Admit = Admit()
     allow: tuple[Allow, ...] = Field(default=(), max_length=_PATTERNS_MAX)
-    limits: dict[str, int] = Field(default_factory=dict, max_length=_PATTERNS_MAX)
+    limits: dict[str, StrictInt] = Field(default_factory=dict, max_length=_PATTERNS_MAX)
     http: _Http = _Http()
     databases: dict[str, str] = Field(default_factory=dict, max_length=100)
     commands: _Commands = _Commands()
