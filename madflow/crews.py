@@ -7,6 +7,7 @@ A crew is a folder with a `crew.toml`, shipped or the user's own:
     [defaults]                       # each one optional; what is absent is the debate's own default
     rule = "supermajority:2/3"
     rounds = 3
+    test = ["pytest", "-q"]          # for a review: what its plan runs last
     [[agents]]
     id = "critic"
     role = "critic"
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -54,6 +55,7 @@ class CrewDefaults(Frozen):
     topology: str | None = Field(default=None, min_length=1, max_length=100)
     fallback: tuple[_Fallback, ...] | None = Field(default=None, max_length=3)
     tie: Literal["none", "judge", "earliest"] | None = None
+    test: tuple[Annotated[str, Field(max_length=4_096)], ...] | None = Field(default=None, min_length=1, max_length=100)
 
 
 class _AgentEntry(Frozen):

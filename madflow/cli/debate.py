@@ -39,7 +39,6 @@ def command(
     """
     from ..crews import generic_crew, load_crew
     from ..debate.setup import Debate, read_task
-    from ..review.api import evidence_verifier
 
     options = RunOptions(**shared)
     options.check()
@@ -61,8 +60,7 @@ def command(
     fields = options.debate_fields()
     ledger = open_for_writing(ledger_path(options.ledger, tree))
     try:
-        verify = evidence_verifier(tree)
-        debate = Debate(task=task, crew=crew, protocol=protocol or "", ledger=ledger, verify=verify, **fields)
+        debate = Debate(task=task, crew=crew, protocol=protocol or "", ledger=ledger, root=tree, **fields)
         return run_debate(debate, options, ledger)
     finally:
         ledger.close()

@@ -1,4 +1,4 @@
-"""`madflow init`: a crew and a task to start from. What is there already stays as it is."""
+"""`madflow init`: a crew, a task and a policy to start from. What is there already stays as it is."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _FILES: Final = {
     "crew/crew.toml": "crew/crew.toml",
     "crew/skeptic.md": "crew/skeptic.md",
     "task.json": "task.json",
+    "policy.toml": "policy.toml",
     ".gitignore": "gitignore",  # a wheel's own .gitignore would not survive packing
 }
 
@@ -28,7 +29,7 @@ _FILES: Final = {
     "--json", "as_json", is_flag=True, help="Print what was written as JSON on stdout, and nothing else there."
 )
 def command(folder: str, as_json: bool) -> None:
-    """Write crew/, task.json and .gitignore into DIR (default: here). Never overwrites a file."""
+    """Write crew/, task.json, policy.toml and .gitignore into DIR (default: here). Never overwrites a file."""
     target = Path(folder)
     starter = resources.files(__package__) / "starter"
     written, kept = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,22 +28,34 @@ DIFF_BYTES_MAX: Final = 64 * 1024 * 1024
 @click.option(
     "--root", metavar="DIR", default=None, help="The tree after the change; without it only the diff is read."
 )
+@click.option("--test", metavar="COMMAND", default="", help='What the plan runs last, e.g. "pytest -q"; no shell.')
+@click.option("--no-fix", is_flag=True, help="Leave suggested patches out of the plan; nobody is asked for any.")
+@click.option(
+    "--review-file", metavar="PATH", default="", help="Where the plan writes the review (default: reviews/ID.md)."
+)
 @click.option("--fail-on", type=click.Choice(["request_changes"]), default=None, help="Exit 3 on this verdict, too.")
 @run_options
 def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> int:
     """Review the unified diff in a file, or on stdin with `-`.
 
-    Without --model and --crew the analysers crew reviews: static analysis in three seats, no key, no network.
+    Without --model and --crew the analysers crew reviews: static analysis in three seats, no key, no network. A review
+    that is published has a plan: write the review, apply the accepted patches (with --root), run the test. `madflow
+    commit` carries it out.
     """
     from ..review.api import review_debate
 
+    plan = {
+        "review_file": shared.pop("review_file"),
+        "fix": not shared.pop("no_fix"),
+        "test": _words(shared.pop("test")),
+    }
     options = RunOptions(**shared)
     options.check()
     tree = None if root is None else check_root(root)
     text, crew = _read(diff), _crew(options)
     ledger = open_for_writing(ledger_path(options.ledger, tree or Path()))
     try:
-        debate = review_debate(text, root=tree, crew=crew, ledger=ledger, **options.debate_fields())
+        debate = review_debate(text, root=tree, crew=crew, ledger=ledger, **plan, **options.debate_fields())
         if tree is None and all(str(agent.model).startswith("analyser:") for agent in crew.agents):
             note("no --root: of changed files only the diff is known, so analysers read new files alone; give --root")
         return run_debate(debate, options, ledger, fail_on or "")
@@ -57,6 +70,14 @@ def _crew(options: RunOptions) -> Crew:
         note("no model configured: the analysers crew reviews (static analysis, no LLM); for an LLM give --model NAME")
     name = options.crew or ("review" if options.models else "analysers")
     return load_crew(name, models=options.models)
+
+
+def _words(test: str) -> tuple[str, ...]:
+    """The test as a program and its arguments, by a shell's rules of quoting. Raises click.UsageError."""
+    try:
+        return tuple(shlex.split(test))
+    except ValueError as error:
+        raise click.UsageError(f"--test {test!r}: {error}; quote it as for a shell") from error
 
 
 def _read(diff: str) -> bytes:

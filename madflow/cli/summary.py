@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ __all__ = ["summary"]
 
 _FINDINGS_MAX = 200
 _FILES_MAX = 50
+_STEPS_MAX = 50
 
 
 def summary(proposal: Proposal, failures: Mapping[str, str] | None = None, out: str = "") -> str:
@@ -41,7 +43,14 @@ def summary(proposal: Proposal, failures: Mapping[str, str] | None = None, out: 
     lines += [f"Cost: {_cost(proposal.usage)}"]
     lines += [f"Proposal: {proposal.proposal_id}  digest {proposal.digest[:16]}  expires {proposal.expires_at}"]
     lines += [f"Written: {one_line(out, 300)}"] if out else []
+    if proposal.approved and proposal.plan:
+        lines += [f"Next: madflow commit {_quoted(out) if out else proposal.proposal_id}"]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(path: str) -> str:
+    """A file's name as a shell takes it."""
+    return shlex.quote(one_line(path, 300))
 
 
 def _headline(proposal: Proposal) -> str:
@@ -64,10 +73,10 @@ def _answer(proposal: Proposal) -> list[str]:
 
 
 def _plan(proposal: Proposal) -> list[str]:
-    lines: list[str] = []
-    if proposal.plan:
-        lines += ["", "Plan"]
-        lines += [f"  {i}. {step.step} {one_line(_target(step), 120)}" for i, step in enumerate(proposal.plan, start=1)]
+    lines = _steps(proposal)
+    problems = proposal.content.get("plan_problems") or ()
+    if problems:
+        lines += ["", "The plan cannot be carried out", *(f"  {one_line(str(why), 300)}" for why in problems)]
     if proposal.risks:
         lines += ["", "Risks", *(f"  {risk.kind}: {one_line(risk.note)}" for risk in proposal.risks)]
     unverified = [item for item in proposal.evidence if item.verified is not True]
@@ -79,6 +88,14 @@ def _plan(proposal: Proposal) -> list[str]:
         kind, text = str(mediation.get("kind", "")), str(mediation.get("text", ""))
         lines += ["", f"Mediation ({one_line(kind, 30)}): {one_line(text, 300)}"]
     return lines
+
+
+def _steps(proposal: Proposal) -> list[str]:
+    if not proposal.plan:
+        return []
+    rows = [f"  {i}. {step.step} {one_line(_target(step), 120)}" for i, step in enumerate(proposal.plan, start=1)]
+    more = [f"  and {len(rows) - _STEPS_MAX} more; --json has all"] if len(rows) > _STEPS_MAX else []
+    return ["", "Plan", *rows[:_STEPS_MAX], *more]
 
 
 def _target(step: Any) -> str:
@@ -103,13 +120,16 @@ def _review(proposal: Proposal) -> list[str]:
     rejected = content.get("rejected_findings") or ()
     if rejected:
         lines += [f"  ({len(rejected)} more were raised and rejected by the other seats)"]
-    return [*lines, *_coverage(content.get("coverage") or {})]
+    return [*lines, *_coverage(content.get("coverage") or {}), *_steps(proposal)]
 
 
 def _finding_text(finding: Mapping[str, Any]) -> str:
     code = one_line(str(finding.get("code") or ""), 40)
     marks = [f"[{code}]"] if code else []
     marks += [str(finding["status"])] if finding.get("status") == "unconfirmed" else []
+    marks += (
+        [f"patch {str((finding.get('patch') or {}).get('status')).replace('_', ' ')}"] if finding.get("patch") else []
+    )
     marks += ["quote not found"] if finding.get("verified") is False else []
     return one_line(str(finding["text"]), 200) + (f"  ({'; '.join(marks)})" if marks else "")
 

@@ -9,22 +9,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from ..errors import ConfigError
 from .budget import Limits
 from .messages import Frozen, Seat, Task
+from .plan import ABSENT, PATH_CHARS_MAX, path_problem
 from .quorum import quorum
 from .rules import Rule, parse_rule
 from .stopping import DEFAULT_STOP, StopCondition, parse_stop
 from .topology import parse_topology
 
-__all__ = ["FALLBACKS", "Config", "changes"]
+__all__ = ["FALLBACKS", "Config", "ReviewPlan", "changes"]
 
 FALLBACKS = ("mediator", "judge", "human")
 Fallback = Literal["mediator", "judge", "human"]
+
+
+class ReviewPlan(Frozen):
+    """What the plan of a review holds beside its findings, as it was when the debate opened.
+
+    Attributes:
+        path: where the review is written, beneath the root.
+        before: the SHA-256 of what stands there, or "absent".
+        fix: whether accepted patches are applied.
+        test: the program, with its arguments, that must exit 0 afterwards; empty: none is run.
+    """
+
+    path: str = Field(min_length=1, max_length=PATH_CHARS_MAX)
+    before: str = Field(default=ABSENT, pattern=r"^([0-9a-f]{64}|absent)$")
+    fix: bool = True
+    test: tuple[Annotated[str, Field(max_length=4_096)], ...] = Field(default=(), max_length=100)
+
+    @model_validator(mode="after")
+    def _usable(self) -> ReviewPlan:
+        if problem := path_problem(self.path):
+            raise ValueError(f"{self.path[:120]!r}: {problem}")
+        if self.test and (not self.test[0] or any("\0" in word for word in self.test)):
+            raise ValueError('a test is a program and its arguments, e.g. ["pytest", "-q"]')
+        return self
 
 
 class Config(Frozen):
@@ -36,6 +61,7 @@ class Config(Frozen):
         max_age_s: how long the proposal stays valid after the debate opened, in seconds.
         faulty: weight of faulty seats the quorum must survive (F in ⌊(W+F)/2⌋+1).
         warm_first: in each round one seat starts and the others wait for its first token.
+        review_plan: for a review, what its plan holds beside the findings; None: it has no plan.
         reader_order: "shared" (every reader gets the same transcript: cacheable) or "own" (the reader's own turn last).
     """
 
@@ -58,6 +84,7 @@ class Config(Frozen):
     max_age_s: int = Field(default=86_400, ge=1, le=10**9)
     warm_first: bool = False
     reader_order: Literal["shared", "own"] = "shared"
+    review_plan: ReviewPlan | None = None
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -123,8 +150,10 @@ class Config(Frozen):
         return next((seat for seat in self.seats if seat.role == role), None)
 
     def identity(self) -> dict[str, Any]:
-        """What a resume must match: everything but the limits. Panel order does not count."""
-        data = self.model_dump(mode="json", exclude={"limits", "seats", "warm_first"})
+        """What a resume must match: everything but the limits, and what the tree held at the opening. Panel order does
+        not count."""
+        hidden: Any = {"limits": True, "seats": True, "warm_first": True, "review_plan": {"before": True}}
+        data = self.model_dump(mode="json", exclude=hidden)
         data["seats"] = {seat.agent: seat.model_dump(mode="json", exclude={"agent"}) for seat in self.seats}
         return data
 

@@ -19,7 +19,10 @@ The way of a finding:
    - corroborated: at least two such seats raised it independently, and R is strictly more than (R+E)/2;
    - unconfirmed: nobody else could judge it, and fewer than two raised it: published, its severity at most minor;
    - rejected: everything else. A missing vote, an invalid one and an abstention stay in E: silence never accepts.
-4. The *verdict* is request_changes if and only if a published finding (accepted, corroborated or unconfirmed) is
+4. A finding may carry a *suggested patch* of its file. It is a fact, recorded with the claim, whether the patch applies
+   to the tree, and to which state of the file; one that does not is dropped, and the finding's note says why. What
+   becomes of the others is core.suggestions.
+5. The *verdict* is request_changes if and only if a published finding (accepted, corroborated or unconfirmed) is
    major or critical.
 
 Who can judge what (`why_unread`, `can_judge`): a seat whose languages are declared reads a file if it is in one of
@@ -37,8 +40,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ..errors import PlanError
 from .messages import AgentId, Claim, Frozen, Severity, Task, TaskFile
 from .quotes import NewSide
+from .unified import read_hunks, write_patch
 
 __all__ = [
     "NEUTRAL",
@@ -54,6 +59,7 @@ __all__ = [
     "check_claims",
     "coverage",
     "judge",
+    "known_path",
     "merge",
     "verdict",
     "why_unread",
@@ -86,6 +92,7 @@ class Raised(Frozen):
     """One seat's claim on a line, as checked.
 
     `line` and `severity` are what holds after the check; `stated_line` and `stated_severity` what the seat said.
+    `patch` applies to the file with the SHA-256 `patch_before`; both empty where none does.
     """
 
     agent: AgentId
@@ -97,6 +104,8 @@ class Raised(Frozen):
     code: str = ""
     verified: bool | None = None
     note: str = ""
+    patch: str = ""
+    patch_before: str = ""
     stated_line: int = Field(ge=1)
     stated_severity: Severity
 
@@ -117,15 +126,19 @@ class Finding(Frozen):
     raised_by: tuple[AgentId, ...] = Field(min_length=1)
     verified: bool | None = None
     note: str = ""
+    patch: str = ""
+    patch_before: str = ""
+    patch_by: str = ""
     lineage: tuple[Raised, ...] = Field(min_length=1)
 
 
 class Vote(Frozen):
-    """What a seat says of a finding that another seat raised. `invalid`: its reply could not be read."""
+    """What a seat says of another's finding, and of its patch. `invalid`: the seat's reply could not be read."""
 
     agent: AgentId
     decision: Literal["accept", "reject", "abstain", "invalid"]
     notes: str = ""
+    patch: Literal["accept", "reject", "abstain"] = "abstain"
 
 
 class Judged(Frozen):
@@ -186,22 +199,35 @@ def can_judge(code: str, file: TaskFile | None, languages: frozenset[str] | None
 # --- check
 
 
-def check_claims(task: Task, agent: str, claims: Iterable[Claim]) -> tuple[Raised, ...]:
+def check_claims(
+    task: Task, agent: str, claims: Iterable[Claim], patches: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Raised, ...]:
     """Check a seat's claims against the diff and what is known of the new text.
+
+    Args:
+        patches: by a claim's index, as text, what is known of its suggested patch: `{"sha256_before": hash}` of the
+            file that it applies to, or `{"problem": why not}`. A patch that is not here was not tried.
 
     Claims without a file or a line are none of a review's findings and are refused by the caller's schema;
     here they raise ValueError.
     """
     files = {file.path: file for file in task.files}
     sides: dict[str, NewSide] = {}
-    return tuple(_check(claim, agent, files, sides) for claim in claims)
+    facts = patches or {}
+    return tuple(_check(claim, agent, files, sides, facts.get(str(index), {})) for index, claim in enumerate(claims))
 
 
-def _check(claim: Claim, agent: str, files: Mapping[str, TaskFile], sides: dict[str, NewSide]) -> Raised:
+def _check(
+    claim: Claim,
+    agent: str,
+    files: Mapping[str, TaskFile],
+    sides: dict[str, NewSide],
+    fact: Mapping[str, Any],
+) -> Raised:
     if claim.file is None or claim.line is None:
         raise ValueError(f"a finding names a file and a line; got file={claim.file!r}, line={claim.line!r}")
     stated: Severity = claim.severity or "info"
-    path, note = _known_path(claim.file, files)
+    path, note = known_path(claim.file, files)
     line, verified, highest = claim.line, False, SEVERITIES[1]
     checked: bool | None = verified
     if path is None:
@@ -214,6 +240,7 @@ def _check(claim: Claim, agent: str, files: Mapping[str, TaskFile], sides: dict[
         else:
             line, checked, highest, said = _check_line(claim, claim.line, sides[path])
         note = "; ".join(part for part in (note, said) if part)
+    patch, before, dropped = _checked_patch(claim.patch, path, fact)
     return Raised(
         agent=agent,
         file=path,
@@ -223,13 +250,29 @@ def _check(claim: Claim, agent: str, files: Mapping[str, TaskFile], sides: dict[
         quote=claim.quote,
         code=claim.code,
         verified=checked,
-        note=note,
+        note="; ".join(part for part in (note, dropped) if part),
+        patch=patch,
+        patch_before=before,
         stated_line=claim.line,
         stated_severity=stated,
     )
 
 
-def _known_path(path: str, files: Mapping[str, TaskFile]) -> tuple[str | None, str]:
+def _checked_patch(patch: str, path: str, fact: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(the patch as it is voted on, the file's hash before it, why there is none)."""
+    if not patch.strip():
+        return "", "", ""
+    problem = str(fact.get("problem") or ("" if fact.get("sha256_before") else "there was no tree to try it on"))
+    if not problem:
+        try:
+            return write_patch(path, read_hunks(patch, path)), str(fact["sha256_before"]), ""
+        except PlanError as error:
+            problem = str(error)
+    return "", "", f"suggested patch left out: {problem}"[:500]
+
+
+def known_path(path: str, files: Mapping[str, TaskFile]) -> tuple[str | None, str]:
+    """The path that a seat means, and a note where it wrote another; None where the diff has no such file."""
     if path in files:
         return path, ""
     for prefix in ("./", "a/", "b/"):
@@ -335,6 +378,7 @@ def _fields(cluster: Sequence[Raised]) -> dict[str, Any]:
     states = {item.verified for item in lineage}
     verified = True if True in states else None if None in states else False
     quoted = next((item.quote for item in (told, *lineage) if item.quote and item.verified), told.quote)
+    patched = next((item for item in (told, *lineage) if item.patch), None)
     return {
         "file": told.file,
         "line": told.line,
@@ -345,6 +389,9 @@ def _fields(cluster: Sequence[Raised]) -> dict[str, Any]:
         "raised_by": tuple(sorted({item.agent for item in lineage})),
         "verified": verified,
         "note": told.note,
+        **(
+            {"patch": patched.patch, "patch_before": patched.patch_before, "patch_by": patched.agent} if patched else {}
+        ),
         "lineage": tuple(lineage),
     }
 

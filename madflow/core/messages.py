@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .unified import PATCH_CHARS_MAX
+
 __all__ = ["Agent", "Claim", "Evidence", "Frozen", "Seat", "Severity", "Task", "TaskFile"]
 
 Severity = Literal["info", "minor", "major", "critical"]
@@ -111,3 +113,4 @@ class Claim(Frozen):
     severity: Severity | None = None
     quote: str = Field(default="", max_length=2000)
     code: str = ""  # a tool's rule id, where a tool raised it
+    patch: str = Field(default="", max_length=PATCH_CHARS_MAX)  # a suggested repair: a unified diff of `file`

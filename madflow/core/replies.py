@@ -26,15 +26,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from ..errors import ConfigError, ReplyError
+from ..errors import ConfigError, PlanError, ReplyError
 from .messages import Frozen, Severity
+from .plan import parse_step
 from .proposal import RISK_KINDS, STOP_CONDITION_KINDS, PlanStep
 from .strict_json import decode_json
+from .unified import PATCH_CHARS_MAX
 
 __all__ = [
     "REPLY_BYTES_MAX",
@@ -127,7 +129,15 @@ class ConcernReply(_Reply):
 
 
 class ReplyStep(_Open):
-    """One step of a drafted plan; kinds and fields as in core/proposal.py."""
+    """One step of a drafted plan, read as its kind in core/plan.py: what is absent, wrong or unknown is refused."""
+
+    @model_validator(mode="after")
+    def _step(self) -> Self:
+        try:
+            parse_step(self.model_dump(mode="json"))
+        except PlanError as error:
+            raise ValueError(str(error).partition(": ")[2]) from error  # which step it is, the error's place says
+        return self
 
 
 class RiskNote(_Reply):
@@ -193,6 +203,7 @@ class ReplyFinding(_Reply):
     text: Annotated[str, StringConstraints(min_length=1, max_length=4_000)]
     quote: Annotated[str, StringConstraints(max_length=2_000)] = ""
     code: Annotated[str, StringConstraints(max_length=100)] = ""
+    patch: Annotated[str, StringConstraints(max_length=PATCH_CHARS_MAX)] = ""
 
 
 class FindReply(_Reply):
@@ -204,10 +215,11 @@ class FindReply(_Reply):
 
 
 class FindingVote(_Reply):
-    """A seat's word on a finding that another seat raised."""
+    """A seat's word on a finding that another seat raised, and on the patch that it suggests, where it does."""
 
     finding: _Id
     decision: Literal["accept", "reject", "abstain"]
+    patch: Literal["accept", "reject", "abstain"] = "abstain"
     notes: _Note = ""
 
 

@@ -3,6 +3,8 @@
     {"task": "Where do retries live?", "crew": "generic", "models": ["openai/gpt-5-mini"], "id": "d1",
      "root": ".", "rounds": 3, "fallback": ["human"], "budget": {"tokens": 40000, "usd": "0.50"}}
 
+A plan is checked against the tree at `root`, where it is given.
+
 `task` is a question or a task's fields. `crew` names a shipped crew or a folder; `agents`, a number, makes a generic
 one. The other keys are fields of `Debate`. The ledger is `ledger`, or `.madflow/ledger.db` under `root`. Give an `id`:
 a run that crashes before its first checkpoint then finds its debate again.
@@ -64,7 +66,8 @@ def debate_from(request: Mapping[str, Any]) -> Debate:
         raise ConfigError("the request has both agents and crew; a number of agents makes a generic crew")
     models = tuple(request.get("models") or ())
     loaded = generic_crew(count or 3, models) if not crew else load_crew(crew, models=models)
-    return Debate(task=request["task"], crew=loaded, **fields)
+    root = Path(request["root"]) if request.get("root") else None
+    return Debate(task=request["task"], crew=loaded, root=root, **fields)
 
 
 def crew_and_fields(request: Mapping[str, Any], *, others: tuple[str, ...]) -> dict[str, Any]:

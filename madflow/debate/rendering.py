@@ -164,6 +164,8 @@ class Renderer:
         if shown is stage and known == kind:  # by identity: the landing takes the number of a stage that never began
             return text
         subject = {k: v for k, v in stage.subject.items() if k != "objections"}
+        if subject.get("plan"):  # 64 digits a step tell a reader nothing; the digest that is voted on covers them
+            subject["plan"] = [{k: v for k, v in step.items() if k != "sha256_before"} for step in subject["plan"]]
         text = self.prompts.render_stage(
             kind,
             round=stage.round,

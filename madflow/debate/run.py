@@ -24,6 +24,7 @@ from ..core.proposal import Proposal
 from ..core.state import State
 from ..errors import BudgetTooSmall, ConfigError, LedgerCorrupt, LedgerError, ResumeRefused
 from ..ports import Clock, Event, Ledger, Record
+from .facts import verifier
 from .nodes import human_question, next_step, record_human, reserve_first_attempts
 from .rendering import Renderer
 from .session import Prepared, Session
@@ -101,7 +102,7 @@ async def open_session(
     known = ledger.read(stream_name(debate_id)) if debate.id else []
     stream = DebateStream.load(ledger, debate_id, clock) if known else DebateStream(ledger, config, clock)
     renderer = Renderer(config, prompts)
-    session = Session(stream, clients, renderer, clock, debate.verify)
+    session = Session(stream, clients, renderer, clock, verifier(debate.root, debate.verify))
     if observer is not None:
         stream.observers.append(observer)
     if known:

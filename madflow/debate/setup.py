@@ -21,6 +21,7 @@ from pydantic_core import PydanticSerializationError
 from ..core.budget import Budget
 from ..core.config import Config
 from ..core.messages import Agent, Task
+from ..core.plan import ABSENT
 from ..core.stopping import DEFAULT_STOP
 from ..crews import Crew, load_crew
 from ..errors import ConfigError, TaskError
@@ -54,6 +55,12 @@ class Debate:
         api_base: base URL of an OpenAI-compatible server for every agent whose model is a name. A resume may use
             another: where a model is served is no part of what must match.
         expires_s: how long the proposal stays valid, in seconds.
+        root: the tree that the debate is about: evidence is checked against it, a plan is pinned to what its files
+            hold, and a review's patches are tried on it. None: nothing is read.
+        verify: the app's own check of a reply; its facts are recorded beside those of the root.
+        review_file: for a review, where its plan writes it, beneath the root; `reviews/<id>.md` where empty.
+        fix: for a review, whether its plan applies the accepted patches.
+        test: for a review, the program and arguments that its plan runs last; the crew's where empty.
     """
 
     task: str | Mapping[str, Any] | Task | Path
@@ -76,7 +83,11 @@ class Debate:
     warm_first: bool = False
     reader_order: Literal["shared", "own"] = "shared"
     parts: Sequence[Sequence[str]] = ()
+    root: Path | None = None
     verify: Verify | None = None
+    review_file: str = ""
+    fix: bool = True
+    test: Sequence[str] = ()
 
 
 def read_task(task: str | Mapping[str, Any] | Task | Path) -> Task:
@@ -196,6 +207,7 @@ def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -
         "max_age_s": debate.expires_s,
         "warm_first": debate.warm_first,
         "reader_order": debate.reader_order,
+        "review_plan": _review_plan(debate, debate_id, crew, protocol),
         "limits": debate.budget,
     }
     try:
@@ -205,6 +217,33 @@ def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {_said(first['msg'])}" if where else _said(first["msg"])) from error
     return config.model_copy(update={"rule": str(config.rule_), "stop": str(config.stop_)})
+
+
+def _review_plan(debate: Debate, debate_id: str, crew: Crew, protocol: str) -> dict[str, Any] | None:
+    """What the plan of a review holds beside its findings, with the state of the file that it will write."""
+    if protocol != "review":
+        given = [name for name in ("review_file", "test") if getattr(debate, name)] + (
+            ["fix"] if not debate.fix else []
+        )
+        if given:
+            raise ConfigError(f"{', '.join(given)} goes with a review; the protocol is {protocol}: leave it out")
+        return None
+    if isinstance(debate.test, str):
+        raise ConfigError('test is a list, e.g. ["pytest", "-q"]: no shell splits it')
+    path = debate.review_file or f"reviews/{debate_id}.md"
+    if any(path == file.path for file in read_task(debate.task).files):
+        raise ConfigError(f"review_file {path}: the change has a file of this name; write the review elsewhere")
+    before = ABSENT if debate.root is None else _state_of(path, debate.root)
+    test = tuple(debate.test or crew.defaults.test or ())
+    return {"path": path, "before": before, "fix": debate.fix, "test": test}
+
+
+def _state_of(path: str, root: Path) -> str:
+    """The hash of the file that stands there now, or "absent". Raises PlanError where none could be written."""
+    from ..effects.freeze import freeze_plan
+
+    (step,) = freeze_plan([{"step": "write", "target": f"file:{path}", "content": ""}], root)
+    return str(step["sha256_before"])
 
 
 def _seat(agent: Agent) -> dict[str, Any]:

@@ -6,8 +6,11 @@ lines (a syntax error wherever it stands: nothing else of that file is read). Be
 diff itself on every file; those do not count as reading. If it read no file it abstains, so that a change in a
 language that no analyser reads is never approved, whatever else was found.
 
+With a finding it suggests a patch where ruff has a safe edit, or where a debugging aid's line can go (fixes.py).
+
 Its vote on a finding is what code can check: a rule's or a diff check's finding is looked up in its own results; of a
-claim in words only the evidence is checked, which is said in the vote's notes. It votes on its own findings too:
+claim in words only the evidence is checked, which is said in the vote's notes. A patch it accepts only if it is the one
+that it would suggest itself; on any other it abstains. It votes on its own findings too:
 who raised what is hidden from it, and the review's rules do not count such votes.
 """
 
@@ -17,7 +20,7 @@ import asyncio
 import json
 import time
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
@@ -36,6 +39,9 @@ Area = Literal["correctness", "security", "maintainability"]
 AREAS: tuple[Area, ...] = get_args(Area)
 
 FINDINGS_MAX = 100
+FIXES_CHARS_MAX = 48 * 1024
+"""Characters of all patches in one reply."""
+
 _QUOTE_MAX = 400
 _SPAN_MAX = 20
 _NAMED_MAX = 20
@@ -142,6 +148,8 @@ class AnalyserModel:
         if len(change.unread) > _NAMED_MAX:
             notes.append(f"and {len(change.unread) - _NAMED_MAX} more files not read")
         listed = found[FINDINGS_MAX * view.part : FINDINGS_MAX * (view.part + 1)]
+        if unpatched := _without_room(listed):
+            notes.append(f"{unpatched} patches are not suggested: they take more than {FIXES_CHARS_MAX:,} characters")
         return {"findings": listed, "abstain": not change.read, "notes": "\n".join(notes)}
 
     def _reported(self, item: Diagnostic, change: _Change) -> dict[str, Any] | None:
@@ -167,14 +175,14 @@ class AnalyserModel:
             "text": text[:4000],
             "quote": quote,
             "code": item.code,
+            **({"patch": item.fix} if item.fix else {}),
         }
 
     def _assess(self, view: TurnView, change: _Change, diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
-        told = {
-            (item.path, item.code, line)
-            for item in diagnostics
-            for line in range(item.first, min(item.last, item.first + _SPAN_MAX) + 1)
-        }
+        told: dict[tuple[str, str, int], set[str]] = {}
+        for item in diagnostics:
+            for line in range(item.first, min(item.last, item.first + _SPAN_MAX) + 1):
+                told.setdefault((item.path, item.code, line), set()).add(item.fix)
         findings = list(view.subject.get("findings", ()))[:_VOTES_MAX]
         decided = [self._coded_vote(finding, change, told) for finding in findings]
         open_ = [finding for finding, vote in zip(findings, decided, strict=True) if vote is None]
@@ -182,12 +190,15 @@ class AnalyserModel:
         votes = []
         for finding, vote in zip(findings, decided, strict=True):
             decision, notes = vote or next(worded)
-            votes.append({"finding": finding["id"], "decision": decision, "notes": notes[:_NOTE_MAX]})
+            said = {"finding": finding["id"], "decision": decision, "notes": notes[:_NOTE_MAX]}
+            fixes = told.get((str(finding["file"]), str(finding.get("code") or ""), int(finding["line"])), set())
+            own = finding.get("patch") and finding["patch"] in fixes
+            votes.append({**said, "patch": "accept" if own else "abstain"})
         notes = "" if change.read else "no file of the change could be read"
         return {"decision": "approve" if change.read else "abstain", "votes": votes, "notes": notes}
 
     def _coded_vote(
-        self, finding: Mapping[str, Any], change: _Change, told: set[tuple[str, str, int]]
+        self, finding: Mapping[str, Any], change: _Change, told: Container[tuple[str, str, int]]
     ) -> tuple[str, str] | None:
         """The vote on a finding that a rule or a check can answer; None for a claim in words."""
         code, path, line = str(finding.get("code") or ""), str(finding["file"]), int(finding["line"])
@@ -269,6 +280,19 @@ def _few_syntax_errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
                 continue
         kept.append(item)
     return kept
+
+
+def _without_room(listed: Iterable[dict[str, Any]]) -> int:
+    """Take out the patches that find no room in a reply, the last ones first; how many."""
+    room, taken_out = FIXES_CHARS_MAX, 0
+    for finding in listed:
+        size = len(finding.get("patch", ""))
+        if size > room:
+            del finding["patch"]
+            taken_out += 1
+        else:
+            room -= size
+    return taken_out
 
 
 def _as_finding(noted: Noted) -> dict[str, Any]:

@@ -15,25 +15,31 @@ import subprocess
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.unified import file_lines
 from ..errors import PermanentModelError
+from .fixes import edits_patch, removal_patch
 
 __all__ = ["Diagnostic", "RuffLinter"]
 
 LINT_SECONDS_MAX = 30.0
 OUTPUT_BYTES_MAX = 64 * 1024 * 1024
 CACHED_MAX = 4
+_DEBUGGER = "T100"
 _LONE_RETURN = re.compile(r"\r(?!\n)")
 _SUPPRESSED = re.compile(r"#\s*(?:noqa|nosec)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding of ruff: lines `first` to `last` (1-based) of `path`. `suppressed`: a comment there says noqa."""
+    """One finding of ruff: lines `first` to `last` (1-based) of `path`.
+
+    `suppressed`: a comment there says noqa. `fix`: a patch that repairs it, empty where code knows none.
+    """
 
     path: str
     code: str
@@ -41,6 +47,7 @@ class Diagnostic:
     last: int
     message: str
     suppressed: bool
+    fix: str = ""
 
 
 class RuffLinter:
@@ -99,7 +106,7 @@ class RuffLinter:
                 place.write_text(_LONE_RETURN.sub(" ", text), encoding="utf-8", errors="replace", newline="")
                 paths[str(place.resolve())] = path
             output = self._output(folder)
-        found = _parsed(output, paths, {path: text.split("\n") for path, text in texts.items()})
+        found = _parsed(output, paths, {path: file_lines(text) for path, text in texts.items()})
         return tuple(sorted(found, key=lambda item: (item.path, item.first, item.code, item.message)))
 
     def _output(self, folder: Path) -> bytes:
@@ -184,7 +191,7 @@ def _safe_name(path: str) -> str:
     return "module.pyi" if path.endswith(".pyi") else "module.py"
 
 
-def _parsed(output: bytes, paths: Mapping[str, str], lines: Mapping[str, list[str]]) -> list[Diagnostic]:
+def _parsed(output: bytes, paths: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> list[Diagnostic]:
     try:
         rows = json.loads(output)
         return [_diagnostic(row, paths, lines) for row in rows]
@@ -194,17 +201,23 @@ def _parsed(output: bytes, paths: Mapping[str, str], lines: Mapping[str, list[st
         ) from error
 
 
-def _diagnostic(row: Mapping[str, Any], paths: Mapping[str, str], lines: Mapping[str, list[str]]) -> Diagnostic:
+def _diagnostic(row: Mapping[str, Any], paths: Mapping[str, str], lines: Mapping[str, Sequence[str]]) -> Diagnostic:
     path = paths[str(Path(row["filename"]).resolve())]
     first, last = int(row["location"]["row"]), int(row["end_location"]["row"])
     if last > first and int(row["end_location"]["column"]) == 1:
         last -= 1  # the end is exclusive
-    there = lines[path][first - 1 : last] + lines[path][int(row.get("noqa_row") or first) - 1 :][:1]
+    code = str(row["code"] or row.get("name") or "invalid-syntax")
+    known, noqa = lines[path], int(row.get("noqa_row") or first)
+    suppressed = any(_SUPPRESSED.search(line) for line in (*known[first - 1 : last], *known[noqa - 1 : noqa]))
+    fix = "" if suppressed else edits_patch(path, known, row.get("fix"))
+    if code == _DEBUGGER and not suppressed:
+        fix = fix or removal_patch(path, known, first)
     return Diagnostic(
         path=path,
-        code=row["code"] or row.get("name") or "invalid-syntax",
+        code=code,
         first=first,
         last=last,
         message=str(row["message"]),
-        suppressed=any(_SUPPRESSED.search(line) for line in there),
+        suppressed=suppressed,
+        fix=fix,
     )

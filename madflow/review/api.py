@@ -6,25 +6,21 @@ budget; what no part holds is left out with its reason, and the proposal's cover
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.config import Config
 from ..core.limits import Budget
-from ..core.messages import Evidence, Task
-from ..core.state import Ask
+from ..core.messages import Task
 from ..crews import Crew, load_crew
-from ..debate.session import Verify
 from ..debate.setup import Debate
 from ..errors import ConfigError
 from ..prompts import find_prompts, read_beneath
 from .diff import read_diff
-from .evidence import check_evidence
 from .parts import PART_CHARS_MIN, split
 
-__all__ = ["CODE_CREW", "MODEL_CREW", "PART_CHARS_MAX", "evidence_verifier", "review_debate", "review_parts"]
+__all__ = ["CODE_CREW", "MODEL_CREW", "PART_CHARS_MAX", "review_debate", "review_parts"]
 
 CODE_CREW = "analysers"
 MODEL_CREW = "review"
@@ -47,11 +43,11 @@ def review_debate(
     """The debate that reviews `diff`.
 
     Args:
-        root: the tree after the change; without it only the diff is read.
+        root: the tree after the change; without it only the diff is read, and no patch is suggested.
         crew: reviewers; without it the analysers, or the crew `review` where models are given.
         models: dealt to the crew's agents that have none.
         question: what the seats are asked; the shipped question where empty.
-        options: any other field of `Debate`.
+        options: any other field of `Debate`; `review_file`, `fix` and `test` say what the review's plan does.
 
     Raises:
         TaskError: the diff cannot be reviewed; ConfigError: the crew, a model or an option cannot be used.
@@ -68,7 +64,8 @@ def review_debate(
     if readers:
         budget: Budget = options.get("budget") or Budget()
         task, parts = review_parts(task, budget.tokens, len(readers))
-    return Debate(task=task, crew=replace(crew, protocol="review"), protocol="review", parts=parts, **options)
+    reviewers = replace(crew, protocol="review")
+    return Debate(task=task, crew=reviewers, protocol="review", parts=parts, root=root, **options)
 
 
 def review_parts(task: Task, tokens: int, readers: int) -> tuple[Task, tuple[tuple[str, ...], ...]]:
@@ -78,18 +75,3 @@ def review_parts(task: Task, tokens: int, readers: int) -> tuple[Task, tuple[tup
     size = max(PART_CHARS_MIN, min(PART_CHARS_MAX, room))
     made = split(task, size, max(1, min(_PARTS_MAX, room // size)))
     return made.task, made.paths if len(made.paths) > 1 else ()
-
-
-def evidence_verifier(root: Path | None) -> Verify:
-    """Checks what a drafted plan quotes against the tree beneath `root`; facts are recorded with the draft."""
-
-    def verify(config: Config, ask: Ask, reply: Mapping[str, Any]) -> Mapping[str, Any]:
-        draft = (reply.get("draft") or {}) if ask.kind == "mediate" else reply
-        quoted = draft.get("evidence") or ()
-        if ask.kind not in ("draft", "revise", "mediate") or not quoted:
-            return {}
-        items = [Evidence(id=f"E{number}", **item) for number, item in enumerate(quoted, start=1)]
-        checked = check_evidence(items, root=root, task=config.task)
-        return {"evidence": [item.verified for item in checked]}
-
-    return verify

@@ -12,11 +12,12 @@ import re
 from pathlib import Path, PurePosixPath
 
 from ..core.messages import Task, TaskFile
+from ..debate.reading import TEXT_BYTES_MAX
+from ..debate.secrets import Redactor, redact, secret_path
 from ..errors import TaskError
 from .languages import language_of
 from .patch import FilePatch, Hunk, read_patches
-from .secrets import Redactor, redact, secret_path
-from .tree import TEXT_BYTES_MAX, new_text, new_texts
+from .tree import new_text, new_texts
 
 __all__ = ["DIFF_BYTES_MAX", "FILES_MAX", "read_diff"]
 

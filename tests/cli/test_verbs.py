@@ -154,7 +154,10 @@ def test_init_never_overwrites(cli: Cli) -> None:
     Path("crew/crew.toml").write_text("mine")
     Path(".gitignore").write_text("mine too\n")
     ran = cli("init", "--json")
-    assert ran.json == {"written": ["crew/skeptic.md", "task.json"], "kept": ["crew/crew.toml", ".gitignore"]}
+    assert ran.json == {
+        "written": ["crew/skeptic.md", "task.json", "policy.toml"],
+        "kept": ["crew/crew.toml", ".gitignore"],
+    }
     assert Path("crew/crew.toml").read_text() == "mine"
     again = cli("init")
     assert "task.json: it exists, and nothing is overwritten" in again.out

@@ -219,8 +219,11 @@ def test_what_meets_the_schema_parses(stage: str) -> None:
     """Catches a schema that asks for what the parser refuses."""
     name, schema = schema_for(stage)
     assert name.replace("_", "").isalpha() and name == name.lower()
-    text = json.dumps(_smallest(dict(schema)))
-    parse_reply(stage, text)
+    reply = _smallest(dict(schema))
+    for draft in (reply, reply.get("draft")):
+        if isinstance(draft, dict) and "plan" in draft:  # what a step must have depends on its kind, beyond the schema
+            draft["plan"] = [{**draft["plan"][0], "target": "file:x"}]
+    parse_reply(stage, json.dumps(reply))
     assert "$ref" not in json.dumps(schema) and "$defs" not in json.dumps(schema)
 
 

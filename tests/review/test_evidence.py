@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from madflow.core.messages import Evidence, Task, TaskFile
-from madflow.review.evidence import check_evidence
+from madflow.debate.evidence import check_evidence
 
 DIFF = "--- a/d.py\n+++ b/d.py\n@@ -1,1 +1,2 @@\n first line\n+second line\n"
 TASK = Task(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from madflow.core.findings import REDACTED
+from madflow.debate.secrets import redact, secret_path
 from madflow.review.diff import read_diff
-from madflow.review.secrets import redact, secret_path
 
 BODY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"  # 64 characters, as in a PEM file
 KEY = f"-----BEGIN PRIVATE KEY-----\n{BODY}\n{BODY[::-1]}\nMzEfYyjiWA4R4/M2bS1+fWIcPm15A8==\n-----END PRIVATE KEY-----"

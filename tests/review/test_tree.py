@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from madflow.core.messages import TaskFile
+from madflow.debate.reading import TEXT_BYTES_MAX, read_beneath
 from madflow.errors import TaskError
 from madflow.review.diff import read_diff
-from madflow.review.tree import TEXT_BYTES_MAX, read_beneath
 
 DIFF = "--- a/f.py\n+++ b/f.py\n@@ -2,3 +2,3 @@\n two\n-three\n+THREE\n four\n"
 OLD, NEW = "one\ntwo\nthree\nfour\nfive\n", "one\ntwo\nTHREE\nfour\nfive\n"

@@ -9,11 +9,17 @@ Proposers draft while critics and auditors name their concerns, independently. S
 one by ballots in which nobody may choose their own. The plan is frozen with its digest, voted on (approve, reject,
 abstain), and on refusal revised by its author with the objections, at most `rounds` times. Each version has an id of
 its own; a ballot belongs to one version and is never carried over.
+
+Frozen means pinned, too. When a plan arrives, code looks at the tree and records with it, as facts, what each file
+that the plan writes or patches holds (`facts["plan"]["sha256_before"]`, by step), or why the plan cannot be carried out
+there (`facts["plan"]["problem"]`). The subject is filled from these facts, so that a replay needs no tree. A plan that
+cannot be carried out is voted on as any other, but not unseen: the problem is part of the subject
+(`content.plan_problems`), and the revision gets it as an objection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +33,8 @@ from .base import MOTION, cast_choice, normalise, option_index, poll_view, seats
 from .subject import subject_body
 
 __all__ = ["MotionProtocol", "Version"]
+
+PROBLEM_CHARS_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +130,10 @@ class MotionProtocol:
 
     def select_stage(self, state: State, drafts: list[tuple[str, str, Answer]]) -> Stage:
         options = tuple((oid, str((answer.reply or {}).get("summary", ""))) for oid, _, answer in drafts)
-        shown = [{"id": oid, **_plain(answer.reply or {})} for oid, _, answer in drafts]
+        shown = [
+            {"id": oid, **_plain(answer.reply or {}), **_problems(answer.facts, "plan_problems")}
+            for oid, _, answer in drafts
+        ]
         subject = {"digest": digest([_draft_key(answer.reply or {}) for _, _, answer in drafts]), "drafts": shown}
         return Stage(len(state.closed) + 1, "select", 1, seats_ask(state, "select"), options, subject)
 
@@ -192,7 +203,8 @@ class MotionProtocol:
     def objections(self, state: State) -> list[str]:
         """What the seats that did not approve said against the latest version, sorted."""
         closed = state.last("ballot")
-        found: set[str] = set()
+        versions = self.versions(state)
+        found = set(_problems(versions[-1].facts, "said").get("said", ())) if versions else set()
         for reply in closed.valid().values() if closed else ():
             if reply.get("decision") != "approve":
                 found |= {str(text)[:500] for text in reply.get("objections") or (reply.get("notes"),) if text}
@@ -243,6 +255,7 @@ class MotionProtocol:
             "author": latest.author,
             "selected_by": latest.selected_by,
             **({"details": draft["content"]} if draft.get("content") else {}),
+            **_problems(latest.facts, "plan_problems"),
         }
         if len(versions) > 1:
             content["supersedes"] = f"{state.config.debate_id}-p{len(versions) - 1}"
@@ -255,7 +268,7 @@ class MotionProtocol:
             "content": content,
             "proposer": latest.author,
             "version": len(versions),
-            "plan": list(draft.get("plan") or ()),
+            "plan": _pinned(draft.get("plan") or (), latest.facts),
             "risks": [_closed(note, RISK_KINDS) for note in draft.get("risks") or ()],
             "evidence": evidence,
             "stop_conditions": [_closed(note, STOP_CONDITION_KINDS) for note in draft.get("stop_conditions") or ()],
@@ -264,6 +277,21 @@ class MotionProtocol:
 
 def _plain(draft: Mapping[str, Any]) -> dict[str, Any]:
     return {key: draft.get(key) for key in ("summary", "plan", "risks", "evidence", "stop_conditions", "content")}
+
+
+def _problems(facts: Mapping[str, Any], key: str) -> dict[str, list[str]]:
+    """Why code says that the plan cannot be carried out, under `key`; nothing where it can, or nobody looked."""
+    problem = str((facts.get("plan") or {}).get("problem") or "")
+    return {key: [problem[:PROBLEM_CHARS_MAX]]} if problem else {}
+
+
+def _pinned(plan: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps, each with the state of its file when the plan arrived. What a step says itself stays as it is."""
+    known = (facts.get("plan") or {}).get("sha256_before") or {}
+    pins = {index: {"sha256_before": known[str(index)]} for index in range(len(plan)) if str(index) in known}
+    return [
+        dict(step) if step.get("sha256_before") else {**step, **pins.get(index, {})} for index, step in enumerate(plan)
+    ]
 
 
 def _modified(mediation: Mapping[str, Any]) -> Mapping[str, Any] | None:

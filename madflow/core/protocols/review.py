@@ -6,6 +6,10 @@ Two things are decided, and kept apart. The *decision* is whether the review may
 read the change? The *judgement* on the change is `content.verdict`, computed from the findings that survived. A seat
 that could read no file abstains, whatever its reply says; where nobody could, the quorum fails and there is no verdict.
 Where nobody found anything there is nothing to assess, and the first replies are the ballots.
+
+A finding may carry a suggested patch, which the assessing seats see and vote on. A review that may be published has a
+plan (`review_plan`): write the review, apply the accepted patches, run the tests. What the seats vote on is the
+findings, patches included; verdict and plan follow from them and from the votes, by code.
 """
 
 from __future__ import annotations
@@ -30,10 +34,12 @@ from ..findings import (
     why_unread,
 )
 from ..messages import Claim
-from ..state import Ask, Closed, Stage, State
+from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import Stop
+from ..suggestions import Suggested, limit_patches, suggested_steps
 from ..topology import labels
 from .base import MOTION, final_outcome, poll_outcome, seats_ask
+from .review_plan import plan_parts
 
 __all__ = ["ReviewProtocol"]
 
@@ -87,6 +93,7 @@ class ReviewProtocol:
                 "code": finding.code,
                 "quote_found": finding.verified,
                 "raised_by": sorted(letters[agent] for agent in finding.raised_by),
+                **({"patch": finding.patch} if finding.patch else {}),
             }
             for finding in self.findings(state)
         ]
@@ -101,22 +108,14 @@ class ReviewProtocol:
         found = self.find_stage(state)
         if found is None:
             return ()
-        raised: list[Raised] = []
-        for ask in sorted(found.answers, key=lambda ask: (ask.agent, ask.part)):
-            reply = found.answers[ask].reply or {}
-            claims = [
-                Claim(
-                    text=item["text"],
-                    file=item["file"],
-                    line=item["line"],
-                    severity=item["severity"],
-                    quote=item.get("quote", ""),
-                    code=item.get("code", ""),
-                )
-                for item in reply.get("findings") or ()
-            ]
-            raised.extend(check_claims(state.config.task, ask.agent, claims))
-        return merge(raised)
+        key = ("findings", found.stage.number)
+        if key not in state.memo:
+            raised: list[Raised] = []
+            for ask in sorted(found.answers, key=lambda ask: (ask.agent, ask.part)):
+                raised.extend(_raised(state, ask, found.answers[ask]))
+            state.memo[key] = limit_patches(merge(raised))
+        merged: tuple[Finding, ...] = state.memo[key]
+        return merged
 
     def judged(self, state: State) -> tuple[Judged, ...]:
         """Every finding and what the other seats made of it."""
@@ -145,7 +144,12 @@ class ReviewProtocol:
                     votes.setdefault(finding, {})[ask.agent] = Vote(agent=ask.agent, decision="invalid")
             for item in (answer.reply or {}).get("votes") or ():
                 if item["finding"] in shown:
-                    vote = Vote(agent=ask.agent, decision=item["decision"], notes=str(item.get("notes", ""))[:2000])
+                    vote = Vote(
+                        agent=ask.agent,
+                        decision=item["decision"],
+                        notes=str(item.get("notes", ""))[:2000],
+                        patch=item.get("patch", "abstain"),
+                    )
                     votes.setdefault(item["finding"], {}).setdefault(ask.agent, vote)
         return votes
 
@@ -211,18 +215,20 @@ class ReviewProtocol:
         return box.cast(agent, (said,), subject=box.subject, notes=notes)[0]
 
     def subject(self, state: State) -> dict[str, Any]:
-        outcome, _ = final_outcome(state, self.box(state))
+        box = self.box(state)
+        outcome, _ = final_outcome(state, box)
         judged = self.judged(state)
         held = {path for part in state.config.parts for path in part}
         skipped = {f.path: "over the budget" for f in state.config.task.files if held and f.path not in held}
         shown = self.shown(state)
         languages = {agent: self.languages(state, agent) for agent in shown}
         published = [row for row in judged if row.published]
+        steps, patches = suggested_steps(judged, self.finding_votes(state), state.config.electorate)
         content = {
             "question": state.config.task.question,
             "verdict": verdict(judged) if outcome.result == "approved" else None,
-            "findings": [_row(row) for row in published],
-            "rejected_findings": [_row(row) for row in judged if not row.published],
+            "findings": [_row(row, patches) for row in published],
+            "rejected_findings": [_row(row, patches) for row in judged if not row.published],
             "coverage": coverage(state.config.task, languages, shown=shown, left_out=skipped),
         }
         evidence = [
@@ -235,12 +241,50 @@ class ReviewProtocol:
             }
             for number, row in enumerate(published, start=1)
         ]
-        return {"content": content, "proposer": "panel", "version": 1, "evidence": evidence}
+        parts = plan_parts(state.config, content, steps, self._publishing_votes(state, box))
+        return {"content": content, "proposer": "panel", "version": 1, "evidence": evidence, **parts}
+
+    def _publishing_votes(self, state: State, box: BallotBox) -> list[dict[str, Any]]:
+        """Each seat's ballot on publishing the review, as its document tells it."""
+        rows = []
+        for seat in state.config.voters:
+            entry = box.entries[seat.agent]
+            said = " > ".join(entry.choices) if entry.status == "valid" else entry.status
+            notes = entry.notes if entry.status in ("valid", "abstain") else entry.cause
+            rows.append(
+                {"agent": seat.agent, "role": seat.role, "decision": said, "notes": notes, "weight": seat.weight}
+            )
+        return rows
 
 
-def _row(judged: Judged) -> dict[str, Any]:
+def _raised(state: State, ask: Ask, answer: Answer) -> tuple[Raised, ...]:
+    """One reply's findings, checked; whether their patches apply was recorded with the reply."""
+    claims = [
+        Claim(
+            text=item["text"],
+            file=item["file"],
+            line=item["line"],
+            severity=item["severity"],
+            quote=item.get("quote", ""),
+            code=item.get("code", ""),
+            patch=item.get("patch", ""),
+        )
+        for item in (answer.reply or {}).get("findings") or ()
+    ]
+    return check_claims(state.config.task, ask.agent, claims, answer.facts.get("patches"))
+
+
+def _row(judged: Judged, patches: Mapping[str, Suggested]) -> dict[str, Any]:
     finding = judged.finding
+    suggested = patches.get(finding.id)
+    patch = {
+        "text": finding.patch,
+        "by": finding.patch_by,
+        "status": suggested.status if suggested else "",
+        "note": suggested.note if suggested else "",
+    }
     return {
+        **({"patch": patch} if suggested else {}),
         "id": finding.id,
         "file": finding.file,
         "line": finding.line,
@@ -252,8 +296,11 @@ def _row(judged: Judged) -> dict[str, Any]:
         "verified": finding.verified,
         "note": finding.note,
         "raised_by": list(finding.raised_by),
-        "lineage": [item.model_dump(mode="json", exclude={"file"}) for item in finding.lineage],
+        "lineage": [item.model_dump(mode="json", exclude=_LINEAGE) for item in finding.lineage],
         "votes": judged.tally,
         "unable": list(judged.unable),
-        "dissent": [vote.model_dump(mode="json") for vote in judged.dissent],
+        "dissent": [vote.model_dump(mode="json", exclude={"patch"}) for vote in judged.dissent],
     }
+
+
+_LINEAGE = {"file", "patch", "patch_before"}

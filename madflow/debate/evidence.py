@@ -1,6 +1,6 @@
 """Evidence checked: what a finding or a plan quotes, against the diff and the tree.
 
-A reviewer's claims are checked by `core.findings.check_claims` (re-exported here). A plan's evidence names a place as
+A reviewer's claims are checked by `core.findings.check_claims`. A plan's evidence names a place as
 `file:PATH`, `file:PATH:LINE`, `diff:PATH` or `diff:PATH:LINE`; the rules are the same:
 
 - a quote found: verified; `ref` names the line where it stands. Not found: not verified.
@@ -17,14 +17,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..core.findings import check_claims
 from ..core.messages import Evidence, Task, TaskFile
 from ..core.quotes import NewSide
 from ..errors import TaskError
+from .reading import read_beneath
 from .secrets import redact
-from .tree import read_beneath
 
-__all__ = ["check_claims", "check_evidence"]
+__all__ = ["check_evidence"]
 
 _REF = re.compile(r"^(?:(?P<kind>file|diff):)?(?P<path>.+?)(?::(?P<line>[1-9][0-9]{0,7}))?$", re.DOTALL)
 
