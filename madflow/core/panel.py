@@ -307,9 +307,11 @@ def _proposed(record: PanelRecord) -> PanelState:
             created_ms=at_ms(subject["created_at"]),
             expires_ms=at_ms(subject["expires_at"]),
         )
-        Proposal.model_validate(state.body(0))
+        written = Proposal.model_validate(state.body(0)).to_json()
     except (KeyError, TypeError, ValueError, ConfigError) as error:  # pydantic's ValidationError is a ValueError
         raise LedgerCorrupt(f"{where}: this is no proposal ({type(error).__name__}: {str(error)[:200]})") from error
+    if subject_digest(written) != subject["subject_digest"]:
+        raise LedgerCorrupt(f"{where}: the proposal is not written out: its file would have another digest")
     if problem := _misfit(record.stream, state):
         raise LedgerCorrupt(f"{where}: {problem}")
     return state

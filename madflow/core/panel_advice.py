@@ -188,4 +188,4 @@ def _names(text: str, step: Mapping[str, Any]) -> bool:
     """Whether the objection names what the step touches: its target as a whole word, with or without its prefix."""
     target = str(step.get("target") or step.get("url") or step.get("name") or "")
     names = {target, target.partition(":")[2]} if ":" in target and "://" not in target else {target}
-    return any(re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/-])", text) for name in names if len(name) > 1)
+    return any(re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/-]|\.\w)", text) for name in names if len(name) > 1)

@@ -219,7 +219,7 @@ def panel_subject(
     if not 1 <= expires_s <= EXPIRES_S_MAX:
         raise ConfigError(f"a proposal expires after 1 s to {EXPIRES_S_MAX} s (366 days), not {expires_s} s")
     quorum(sum(member.weight for member in panel))
-    plan = [{key: value for key, value in step.items() if value is not None} for step in file.plan]
+    plan = [_written_out(step) for step in file.plan]
     content = {**file.content, **({"summary": file.summary} if file.summary else {})}
     content.setdefault("summary", f"{len(plan)} steps")
     subject: dict[str, Any] = {
@@ -239,6 +239,12 @@ def panel_subject(
         "expires_at": rfc3339(created_ms + expires_s * 1000),
     }
     return {**subject, "subject_digest": subject_digest(subject)}
+
+
+def _written_out(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step as a proposal's file writes it: `target` and `timeout_ms` always, other fields where they are given."""
+    fixed = {"target": step.get("target"), "timeout_ms": step.get("timeout_ms")}
+    return {**{key: value for key, value in step.items() if value is not None}, **fixed}
 
 
 def _kind(data: object) -> str:

@@ -61,8 +61,8 @@ def other(first: Rec, kind: str, at_ms: int, **payload: Any) -> Rec:
 
 def checked(state: PanelState, now_ms: int) -> Proposal:
     body = state.body(now_ms)
-    assert check_digests(body) == []
     proposal = Proposal.model_validate(body)
+    assert check_digests(body) == check_digests(proposal.to_json()) == []
     tally = proposal.decision.tally
     assert tally.eligible == tally.valid + tally.abstain + tally.invalid + tally.missing == len(proposal.votes)
     assert tally.eligible_weight == sum(vote.weight for vote in proposal.votes)
@@ -268,6 +268,7 @@ def _with(first: Rec, **fields: Any) -> Rec:
         _with(proposed(), rule="whatever"),
         _with(proposed(), panel=[]),
         _with(proposed(), panel=proposed().payload["subject"]["panel"] * 2),
+        _with(proposed(), plan=[STEP]),
         _with(proposed(), expires_at="tomorrow"),
         _with(proposed(), expires_at="2030-01-01T00:00:00"),
         replace(_with(proposed(), proposal_id="d-p1"), stream="proposal/d-p1"),
@@ -282,7 +283,7 @@ def test_a_forged_proposal_is_none(record: Rec) -> None:
 def test_a_stored_digest_is_not_believed() -> None:
     """Would catch a plan that is edited in place under the digest that was voted on."""
     first = proposed()
-    edited = _with(first, plan=[{**STEP, "content": "evil"}])
+    edited = _with(first, plan=[{**first.payload["subject"]["plan"][0], "content": "evil"}])
     state = panel_state([edited, ballot(first, "a", "approve")])
     assert state.refused[0].cause == "wrong_subject"
     assert check_digests(state.body(START)) == []

@@ -35,7 +35,7 @@ def test_only_a_plan_is_needed() -> None:
         ({"plan": [STEP], "content": {"a": "x" * 300_000}}, "the limit is 262144"),
         ({"plan": [STEP], "content": {"supersedes": "p9"}}, "resolve-conflict"),
         ({"plan": [STEP], "content": {"a": float("nan")}}, r"\$"),
-        ({"plan": [STEP], "task_id": "\ud800"}, "surrogate"),
+        ({"plan": [STEP], "task_id": "\ud800"}, "unicode"),
     ],
 )
 def test_refused_with_the_fix(data: Any, says: str) -> None:
