@@ -174,6 +174,8 @@ class KeyState:
         attempt: the number of the last attempt that was started, from 1; 0 before.
         granted: further attempts that a human granted.
         facts: what the intent stores for probe and undo; result: what came of it.
+        unsure: whether an attempt that is over may have happened, and no later one has told. Only where a step may be
+            repeated without knowing, which is idempotent.
         started_ms: wall clock of the last `started`.
         doubt_seq: the record that put it in doubt, while it is.
     """
@@ -190,6 +192,7 @@ class KeyState:
     granted: int = 0
     result: Mapping[str, Any] | None = None
     error_code: str | None = None
+    unsure: bool = False
     started_ms: int = 0
     doubt_seq: int = 0
     resolved_by: str = ""
@@ -284,12 +287,14 @@ class Journal:
             key.resolved_by = ""
         elif kind == "attempt_failed":
             key.status, key.error_code, key.result = "retryable", payload.get("error_code"), payload.get("result")
+            if key.effect_class == "idempotent" and (key.result or {}).get("applied") is None:
+                key.unsure = True
         elif kind == "outcome":
             key.status = "done" if payload["result"]["status"] == "done" else "failed"
             key.result, key.error_code = payload["result"], payload.get("error_code")
         elif kind == "in_doubt":
             key.status, key.error_code, key.doubt_seq = "in_doubt", payload.get("error_code"), record.seq
-            key.result = payload.get("result")
+            key.result, key.unsure = payload.get("result"), key.unsure or key.effect_class == "idempotent"
         elif kind == "resolved":
             word = payload["result"]["as"]
             key.resolved_by, key.result, key.doubt_seq = payload["agent_id"], payload["result"], 0

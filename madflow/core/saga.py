@@ -13,7 +13,7 @@ What a submitter finds after a crash decides what it may do (`due`), never what 
                                                      else in doubt           would be there
     outcome                    return it             return it               return it            return it
 
-And what came of an attempt decides what is recorded of it (`settle`, `probed`): an attempt that certainly did nothing
+And what came of an attempt decides what is recorded of it (`drafts_for_…`): an attempt that certainly did nothing
 may be repeated within one bound, crashes included; one that may have done something only where the class allows it.
 A step in doubt waits for a human, and so does a compensation that fails or that nobody wrote.
 
@@ -47,6 +47,8 @@ __all__ = [
     "StepSpec",
     "Uncertain",
     "Wait",
+    "drafts_for_giving_up",
+    "drafts_for_late",
     "drafts_for_probe",
     "drafts_for_result",
     "due",
@@ -275,7 +277,7 @@ def drafts_for_result(spec: StepSpec, key: KeyState, result: Done | Failed) -> l
     repeatable = kind in ("none", "idempotent") or (kind != "non_verifiable" and result.applied is not True)
     if result.transient and left and repeatable:
         return [_attempt_failed(key, result)]
-    if unknown:
+    if unknown or key.unsure:
         return [_attempt_failed(key, result), _in_doubt(key, result.code, result)]
     return [_attempt_failed(key, result), *_failed(key, result)]
 
@@ -296,6 +298,22 @@ def drafts_for_giving_up(key: KeyState, code: str) -> list[Draft]:
     """What to record of a key whose attempts are used up and certainly did nothing."""
     failed = Failed(code, f"{key.attempt} attempts were lost with their submitters", applied=False)
     return [_attempt_failed(key, failed), *_failed(key, failed)]
+
+
+def drafts_for_late(key: KeyState, late: Failed) -> list[Draft]:
+    """What to record where another attempt is allowed, but the commit has no time left for it.
+
+    It gets a number where the last one has been answered for (by nobody having begun, or by a human): a record of the
+    same number would find its slot taken.
+    """
+    fresh = key.attempt == 0 or bool(key.resolved_by)
+    attempt = key.attempt + fresh
+    drafts = [Draft("started", attempt)] if fresh else []
+    if key.direction == "undo" or key.unsure or key.resolved_by:
+        fields = {"error_code": late.code, "result": {**late.result, "message": late.message}}
+        return [*drafts, Draft("in_doubt", attempt, fields)]
+    said = {**late.result, "status": "failed", "message": late.message, "applied": False}
+    return [*drafts, Draft("outcome", attempt, {"error_code": late.code, "result": said})]
 
 
 def _failed(key: KeyState, result: Failed) -> list[Draft]:

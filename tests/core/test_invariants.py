@@ -58,7 +58,7 @@ class Story:
     ) -> "Story":
         admission = {"admission": {"targets": [], "steps": steps}} if index == 0 and not undo else {}
         fields = {"step_digest": f"s{index}", "effect_class": cls, "undoable": "yes", **admission}
-        return self.step("intent", index, 0, **{**fields, **more})
+        return self.step("intent", index, 0, undo=undo, **{**fields, **more})
 
     def started(self, index: int, attempt: int = 1, **more: Any) -> "Story":
         return self.step("started", index, attempt, **more)
