@@ -319,7 +319,7 @@ def _common(rows: Sequence[Row]) -> tuple[tuple[str, int], ...]:
         for item in row.objections:
             key = normalise(item.text)
             if key:
-                shown.setdefault(key, item.text[:_TEXT_MAX])
+                shown.setdefault(key, " ".join(item.text.split())[:_TEXT_MAX])
                 seats.setdefault(key, set()).add((row.proposal_id, item.agent))
     ordered = sorted(seats, key=lambda key: (-len(seats[key]), key))
     return tuple((shown[key], len(seats[key])) for key in ordered[:_OBJECTIONS_SHOWN])
