@@ -1,0 +1,81 @@
+"""policy.toml as a file: what is refused before a word of it counts."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from madflow.commit.policy_file import POLICY_BYTES_MAX, load_policy, starter_policy
+from madflow.core.policy import Policy, parse_policy
+from madflow.errors import PolicyError
+
+GOOD = '[[allow]]\nstep = ["read"]\npaths = ["src/**"]\n'
+
+
+def test_found_where_it_is_looked_for(tmp_path: Path) -> None:
+    """Would catch a policy that is not read, and a default that allows."""
+    assert load_policy(None, tmp_path) == (Policy(), None)
+    (tmp_path / "policy.toml").write_text(GOOD)
+    policy, file = load_policy(None, tmp_path)
+    assert file == tmp_path / "policy.toml" and policy.allow[0].paths == ("src/**",)
+    other = tmp_path / "other.toml"
+    other.write_text("")
+    assert load_policy(str(other), tmp_path) == (Policy(), other)
+    (tmp_path / "link.toml").symlink_to(tmp_path / "policy.toml")
+    assert load_policy(tmp_path / "link.toml", tmp_path)[0] == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"[admit\n", "line 1"),
+        (b"a = 1\na = 2\n", "line 2"),
+        (b"[admit]\nrule = '\xff'\n", "not UTF-8 at byte 16"),
+        (b"[admit]\nquorum = 3\n", "admit.quorum"),
+        (b"x = " + b"[" * 50_000, "no TOML|nested too deeply"),
+        (b"#" * (POLICY_BYTES_MAX + 1), f"more than {POLICY_BYTES_MAX} bytes"),
+    ],
+    ids=["toml", "twice", "utf8", "unknown", "deep", "long"],
+)
+def test_what_is_no_policy(tmp_path: Path, text: bytes, says: str) -> None:
+    """Would catch a broken policy that counts as an empty one, or an error that names neither file nor place."""
+    file = tmp_path / "policy.toml"
+    file.write_bytes(text)
+    with pytest.raises(PolicyError, match=says) as caught:
+        load_policy(None, tmp_path)
+    assert str(file) in str(caught.value)
+
+
+def test_who_may_write_it(tmp_path: Path) -> None:
+    """Would catch a policy that everybody on the machine may widen."""
+    file = tmp_path / "policy.toml"
+    file.write_text(GOOD)
+    file.chmod(0o646)
+    with pytest.raises(PolicyError, match="chmod o-w"):
+        load_policy(None, tmp_path)
+    file.chmod(0o664)
+    assert load_policy(None, tmp_path)[1] == file
+
+
+def test_what_is_not_there_or_no_file(tmp_path: Path) -> None:
+    """Would catch a policy that was named, is missing, and is silently done without; and a pipe that is waited for."""
+    with pytest.raises(PolicyError, match="no policy file"):
+        load_policy(tmp_path / "policy.toml", tmp_path)
+    (tmp_path / "policy.toml").symlink_to(tmp_path / "none")
+    with pytest.raises(PolicyError, match="no policy file"):
+        load_policy(None, tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(PolicyError, match=re.escape("no regular file")):
+            load_policy(tmp_path / name, tmp_path)
+
+
+def test_the_starter_is_a_policy_and_so_are_its_comments() -> None:
+    """Would catch a template that its own parser refuses."""
+    policy = parse_policy(tomllib.loads(starter_policy()))
+    assert policy.allow[0].paths == ("reviews/**",) and policy.admit.max_age_s == 86_400
+    lines = starter_policy().splitlines()
+    more = "\n".join(line.removeprefix("# ") for line in lines if not line.startswith(("# What", "# Every")))
+    assert {kind for entry in parse_policy(tomllib.loads(more)).allow for kind in entry.step} >= {"git_commit", "http"}
