@@ -34,6 +34,7 @@ __all__ = [
     "CommandStep",
     "EffectClass",
     "GitCommitStep",
+    "HttpRequest",
     "HttpStep",
     "PatchStep",
     "ReadStep",
