@@ -7,40 +7,38 @@ A command is attempted once, unless a `probe` can tell what came of it. What `do
     killed by a signal            failed, `signal`: nobody can say how far it came
     the deadline                  failed, `timeout`: the same
     not started                   failed, and certainly without an effect: `no_such_program`, `cannot_start`,
-                                  `permission_denied`, `busy` and `no_supervisor` (both may pass), `fenced`, …
+                                  `permission_denied`, `fenced`, `no_supervisor` (may pass), …
+    an earlier attempt runs       failed, `still_running`: may pass; what that one does is not known
 
 A `test` changes nothing by its own word, so that each of its failures is one without an effect, and it may run again.
 
 `probe` runs the step's probe: exit 0 says that the effect is there, 1 that it is not, anything else that it cannot
 tell. After an undo the answers swap places: 1 says that it was taken back.
 
-`settled` asks for the key's lock (see `supervisor`), which an earlier submitter's supervisor holds until the last of
-its processes is gone. Asking also leaves the asker's term in the lock file, so that a submitter that was stopped on its
-way here can no longer start anything. The lock files stay: their names are what holds apart.
+`settled` asks for the key's lock (see `supervisor` and `fence`), which an earlier submitter's supervisor holds until
+the last of its processes is gone.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import re
 import signal
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from ..core.plan import CommandStep, TestStep, parse_step
+from ..core.plan import CommandStep, TestStep
 from ..core.saga import Absent, Done, Failed, Uncertain
+from ..errors import EffectError
 from ..ports import EffectContext
-from .environment import clean_environment, command_denied, find_program, open_folder
+from .environment import clean_environment, find_program
+from .fence import failed, lock_path, settled
+from .steps import check_allowed, no_undo, parsed, wrong_kind
 from .supervised import Ended, Invocation, NotStarted, run
-from .supervisor import Refused, take_lock
+from .walk import open_dir
 
 __all__ = ["CommandEffect"]
 
-_KEY: Final = re.compile(r"[A-Za-z0-9_\-]{1,128}", re.ASCII)
-_MAY_PASS: Final = frozenset({"busy", "no_supervisor", "timeout", "stopped"})
-_PAUSE_S: Final = 0.02
+_MAY_PASS: Final = frozenset({"no_supervisor", "timeout", "stopped"})
 
 
 class CommandEffect:
@@ -48,137 +46,111 @@ class CommandEffect:
 
     async def prepare(self, step: Mapping[str, Any], ctx: EffectContext) -> Mapping[str, Any] | Failed:
         """Permission, program and folder are checked; the intent stores the program's path."""
-        parsed = _parsed(step)
-        argv = _argv(parsed, ctx)
-        if isinstance(argv, Failed):
-            return argv
-        if not argv:
-            return {}
-        found = _find(parsed, argv, ctx)
-        if isinstance(found, Failed):
-            return found
-        program, folder = found
-        os.close(folder)
-        return {"program": program}
+        try:
+            command = _checked(step, ctx)
+            argv = _argv(command, ctx)
+            if not argv:
+                return {}
+            with open_dir(ctx.root, _parts(command)) as folder:
+                _check_folder(command, folder)
+            return {"program": find_program(argv[0], clean_environment(ctx, os.environ), ctx.root)}
+        except EffectError as error:
+            return failed(error)
 
     async def do(self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext) -> Done | Failed:
         """Run the command, or its undo. A cancellation ends it and everything it started."""
-        parsed = _parsed(step)
-        argv = _argv(parsed, ctx)
-        if isinstance(argv, Failed):
-            return argv
-        if not argv:
-            return Done({"note": "there is nothing to take back"})
-        harmless = isinstance(parsed, TestStep)
-        ended = await _run(parsed, argv, ctx)
-        if isinstance(ended, Failed):
-            return ended
+        try:
+            command = _checked(step, ctx)
+            argv = _argv(command, ctx)
+            if not argv:
+                return Done({"note": "there is nothing to take back"})
+            ended = await _run(command, argv, ctx)
+        except EffectError as error:
+            return failed(error)
         result = _result(ended)
         if ended.why == "ended" and ended.exit_code == 0:
             return Done(result)
         code, message = _failure(ended, argv, ctx)
-        applied = False if harmless else True if code == "exit_code" else None
-        transient = harmless and code != "exit_code"
-        return Failed(code, message, transient=transient, applied=applied, result=result)
+        if isinstance(command, TestStep):
+            return Failed(code, message, transient=code != "exit_code", applied=False, result=result)
+        return Failed(code, message, applied=True if code == "exit_code" else None, result=result)
 
     async def probe(
         self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext
     ) -> Done | Absent | Uncertain:
         """Run the step's probe. A test has no effect to be found: it is always absent."""
-        parsed = _parsed(step)
-        if isinstance(parsed, TestStep):
-            return Absent()
-        if parsed.probe is None:
-            return Uncertain("the step has no probe")
-        ended = await _run(parsed, parsed.probe, ctx)
-        if isinstance(ended, Failed):
-            return Uncertain(f"the probe did not run: {ended.code}: {ended.message}")
+        try:
+            command = _checked(step, ctx)
+            if isinstance(command, TestStep):
+                return Absent()
+            if command.probe is None:
+                return Uncertain("the step has no probe")
+            ended = await _run(command, command.probe, ctx)
+        except EffectError as error:
+            return Uncertain(f"the probe did not run: {error.code}: {error}"[:2_000])
         if ended.why != "ended" or ended.exit_code not in (0, 1):
-            code, message = _failure(ended, parsed.probe, ctx)
+            code, message = _failure(ended, command.probe, ctx)
             return Uncertain(f"the probe cannot tell: {code}: {message}")
         there = ended.exit_code == 0
         return Done({"probe": _result(ended)}) if there == (ctx.direction == "do") else Absent()
 
     async def settled(self, step: Mapping[str, Any], ctx: EffectContext) -> bool:
         """Whether no process of an earlier attempt is left, and none can start any more."""
-        path, loop = _lock_path(ctx), asyncio.get_running_loop()
-        deadline = loop.time() + ctx.timeout_s
-        while True:
-            try:
-                os.close(take_lock(str(path), ctx.term))
-            except Refused as refused:
-                if refused.code != "busy" or loop.time() >= deadline:
-                    return False
-            else:
-                return True
-            await asyncio.sleep(min(_PAUSE_S, max(0.0, deadline - loop.time())))
+        return await settled(ctx)
 
 
-def _parsed(step: Mapping[str, Any]) -> CommandStep | TestStep:
-    parsed = parse_step(step)
-    if not isinstance(parsed, CommandStep | TestStep):
-        raise TypeError(f"CommandEffect performs command and test, not {parsed.step}")
-    return parsed
+def _checked(step: Mapping[str, Any], ctx: EffectContext) -> CommandStep | TestStep:
+    command = parsed(step)
+    if not isinstance(command, CommandStep | TestStep):
+        raise wrong_kind("CommandEffect", "command and test", command)
+    check_allowed(command, ctx.policy)
+    return command
 
 
-def _argv(step: CommandStep | TestStep, ctx: EffectContext) -> Sequence[str] | Failed:
+def _argv(step: CommandStep | TestStep, ctx: EffectContext) -> Sequence[str]:
     """What to run in this direction; empty where there is nothing to take back."""
     if ctx.direction == "do":
         return step.cmd
     if isinstance(step, TestStep):
         return ()
     if step.undo is None:
-        return Failed("no_undo", "the step names no undo, so only a human can take it back", applied=False)
+        raise no_undo()
     return step.undo
 
 
-def _find(step: CommandStep | TestStep, argv: Sequence[str], ctx: EffectContext) -> tuple[str, int] | Failed:
-    """The program's path and a descriptor of the working folder, which the caller closes."""
-    denied = command_denied(step.step, argv[0], ctx.policy)
-    if denied is not None:
-        return denied
-    program = find_program(argv[0], clean_environment(ctx, os.environ), ctx.root)
-    if isinstance(program, Failed):
-        return program
-    try:
-        return program, open_folder(ctx.root, step.cwd)
-    except OSError as error:
-        where = step.cwd or "the root"
-        message = f"cannot work in {where}: {error.strerror}; it must be a folder beneath the root, without symlinks"
-        return Failed("no_such_folder", message, applied=False)
+def _parts(step: CommandStep | TestStep) -> list[str]:
+    return step.cwd.split("/") if step.cwd else []
 
 
-def _lock_path(ctx: EffectContext) -> Path:
-    if not _KEY.fullmatch(ctx.key):
-        raise ValueError(f"{ctx.key[:80]!r} is no key: 1 to 128 of letters, digits, - and _")
-    ctx.run_dir.mkdir(parents=True, exist_ok=True)
-    return ctx.run_dir / f"{ctx.key}.lock"
+def _check_folder(step: CommandStep | TestStep, folder: int | None) -> int:
+    if folder is None:
+        raise EffectError("no_such_folder", f"{step.cwd!r} is no folder beneath the root", applied=False)
+    return folder
 
 
-async def _run(step: CommandStep | TestStep, argv: Sequence[str], ctx: EffectContext) -> Ended | Failed:
-    """How it ended; Failed where it certainly did not start."""
-    found = _find(step, argv, ctx)
-    if isinstance(found, Failed):
-        return found
-    program, folder = found
-    try:
+async def _run(step: CommandStep | TestStep, argv: Sequence[str], ctx: EffectContext) -> Ended:
+    """How it ended. Raises EffectError where it certainly did not start."""
+    env = clean_environment(ctx, os.environ)
+    with open_dir(ctx.root, _parts(step)) as found:
+        folder = _check_folder(step, found)
         ended = await run(
             Invocation(
-                program=program,
+                program=find_program(argv[0], env, ctx.root),
                 argv=argv,
-                env=clean_environment(ctx, os.environ),
+                env=env,
                 folder=folder,
-                lock_path=_lock_path(ctx),
+                lock_path=lock_path(ctx.run_dir, ctx.key),
                 term=ctx.term,
                 timeout_s=ctx.timeout_s,
             )
         )
-    finally:
-        os.close(folder)
-    if isinstance(ended, NotStarted):
-        message = f"{argv[0][:200]!r} was not started: {ended.detail}"
-        return Failed(ended.code, message, transient=ended.code in _MAY_PASS, applied=False)
-    return ended
+    if not isinstance(ended, NotStarted):
+        return ended
+    message = f"{argv[0][:200]!r} was not started: {ended.detail}"
+    if ended.code == "busy":
+        unknown = None if isinstance(step, CommandStep) else False
+        raise EffectError("still_running", message, transient=True, applied=unknown)
+    raise EffectError(ended.code, message, transient=ended.code in _MAY_PASS, applied=False)
 
 
 def _failure(ended: Ended, argv: Sequence[str], ctx: EffectContext) -> tuple[str, str]:

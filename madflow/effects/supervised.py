@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 
 from .supervisor import encode_job
 
-__all__ = ["END_S", "GRACE_S", "KEPT_BYTES", "Ended", "Invocation", "Kept", "NotStarted", "run"]
+__all__ = ["END_S", "GRACE_S", "KEPT_BYTES", "Ended", "Invocation", "Kept", "NotStarted", "run", "visible"]
 
 KEPT_BYTES: Final = 16 * 1024
 """How much of a command's output is kept of its start, and as much again of its end."""
@@ -47,7 +47,7 @@ class Invocation:
     argv: Sequence[str]
     env: Mapping[str, str]
     folder: int
-    lock_path: Path
+    lock_path: str
     term: int
     timeout_s: float
 
@@ -107,11 +107,12 @@ class Kept(asyncio.Protocol):
         """What was kept, with a note where bytes are left out; control and format characters are made visible."""
         left_out = self.total - len(self._head) - len(self._tail)
         if not left_out:
-            return _visible(bytes(self._head + self._tail))
-        return f"{_visible(bytes(self._head))}\n[{left_out} bytes left out]\n{_visible(bytes(self._tail))}"
+            return visible(bytes(self._head + self._tail))
+        return f"{visible(bytes(self._head))}\n[{left_out} bytes left out]\n{visible(bytes(self._tail))}"
 
 
-def _visible(data: bytes) -> str:
+def visible(data: bytes) -> str:
+    """`data` as text that does nothing to a terminal: bad UTF-8, control and format characters are replaced."""
     text = data.decode("utf-8", "replace").replace("\r\n", "\n")
     return text if text.isprintable() else "".join(map(_visible_character, text))
 
@@ -174,7 +175,7 @@ def _spawn(invocation: Invocation, grace_s: float) -> _Started:
             term=invocation.term,
             grace_ms=int(grace_s * 1000),
             descriptors=(out, err, invocation.folder),
-            lock_path=str(invocation.lock_path),
+            lock_path=invocation.lock_path,
             program=invocation.program,
             argv=invocation.argv,
             env=invocation.env,

@@ -13,7 +13,7 @@ from typing import Any
 from madflow.core.policy import Policy
 from madflow.ports import EffectContext
 
-ANY_COMMAND = Policy.model_validate({"allow": [{"step": ["command", "test"], "commands": ["**"]}]})
+ANY_COMMAND = Policy.model_validate({"allow": [{"step": ["command", "test"], "commands": ["**"], "paths": ["**"]}]})
 
 
 def context(root: Path, **changes: Any) -> EffectContext:
@@ -39,9 +39,8 @@ def submitter(work: Callable[[], Any]) -> Iterator[int]:
     if pid == 0:
         try:
             asyncio.run(work())
-        except BaseException:
-            traceback.print_exc()
         finally:
+            traceback.print_exc()
             os._exit(0)
     try:
         yield pid

@@ -17,6 +17,7 @@ from madflow.core.saga import Done, Failed
 from madflow.effects import supervisor
 from madflow.effects.command import CommandEffect
 from madflow.effects.supervisor import Refused, encode_job, take_lock
+from madflow.errors import EffectError
 from madflow.ports import EffectContext
 
 EFFECT = CommandEffect()
@@ -218,7 +219,11 @@ def test_a_busy_key(tmp_path: Path) -> None:
     with submitter(lambda: EFFECT.do(STEP, {}, ctx)):
         until(busy(ctx))
         second = asyncio.run(EFFECT.do(STEP, {}, context(tmp_path, term=2)))
-        assert isinstance(second, Failed) and (second.code, second.applied, second.transient) == ("busy", False, True)
+        assert isinstance(second, Failed) and (second.code, second.applied, second.transient) == (
+            "still_running",
+            None,
+            True,
+        )
         other = asyncio.run(EFFECT.do({"step": "command", "cmd": ["true"]}, {}, context(tmp_path, key="another")))
         assert isinstance(other, Done) and runs(tmp_path) == 1
 
@@ -250,5 +255,8 @@ def test_the_lock(tmp_path: Path) -> None:
 
 def test_keys_are_names_of_files(tmp_path: Path) -> None:
     """Catches a key that leads out of the run folder."""
-    with pytest.raises(ValueError, match="no key"):
-        settled(context(tmp_path, key="../../elsewhere"))
+    ctx = context(tmp_path, key="../../elsewhere")
+    with pytest.raises(EffectError, match="no key"):
+        settled(ctx)
+    failed = asyncio.run(EFFECT.do(STEP, {}, ctx))
+    assert isinstance(failed, Failed) and (failed.code, failed.applied) == ("bad_key", False)
