@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import PermanentModelError, TransientModelError
 from ..models.scripted import as_text, chars_as_tokens
@@ -91,12 +91,12 @@ class KillingLedger:
         self.life.check()
         return records
 
-    def read(self, stream: str) -> list[Record]:
+    def read(self, stream: str, *, after: int = 0, pruned: Literal["raise", "skip"] = "raise") -> list[Record]:
         """As the inner ledger's; so are the methods below."""
-        return self.inner.read(stream)
+        return self.inner.read(stream, after=after, pruned=pruned)
 
-    def scan(self, from_seq: int = 1) -> Iterator[Record]:
-        return self.inner.scan(from_seq)
+    def scan(self, from_seq: int = 1, *, pruned: Literal["raise", "skip"] = "raise") -> Iterator[Record]:
+        return self.inner.scan(from_seq, pruned=pruned)
 
     def streams(self) -> list[str]:
         return self.inner.streams()
