@@ -6,8 +6,9 @@
 
 One chain runs over all streams of a ledger, from a `prev_hash` of 64 zeros. It covers the payload by its digest only,
 so a payload can be removed later (stored as NULL) and the chain still verifies. Stream and kind hold no control
-characters, so no two records share a preimage. What a chain cannot show is that its end was cut off, or
-that the whole file was replaced: keep the trailer of an export elsewhere for that.
+characters, so no two records share a preimage. A payload may be missing only if a later record of the stream `pruned`
+says so. What a chain cannot show is that its end was cut off, or that the whole file was replaced: keep the trailer of
+an export elsewhere for that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
 
 import orjson
 
@@ -25,8 +27,10 @@ from ..errors import LedgerCorrupt, LedgerError
 from ..ports import Record
 
 __all__ = [
+    "COMMIT",
     "GENESIS",
     "PAYLOAD_BYTES_MAX",
+    "PRUNED",
     "ChainCheck",
     "Row",
     "chain_hash",
@@ -35,12 +39,19 @@ __all__ = [
     "export_lines",
     "to_record",
     "verify_export",
+    "verify_export_file",
 ]
+
+COMMIT: Final = "commit/"
+"""Streams that only a term writes to: a scope's records are `commit/<scope>`."""
+PRUNED: Final = "pruned"
+"""The stream in which `prune` says what it removes: {"count": n, "ranges": [[first seq, last seq], …]}."""
 
 GENESIS = "0" * 64
 PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
 NAME_LENGTH_MAX = 200
 DEPTH_MAX = 200
+LINE_BYTES_MAX = PAYLOAD_BYTES_MAX + 16 * 1024
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}")
 
@@ -145,7 +156,7 @@ def to_record(row: Row) -> Record:
     if row.payload is None:
         raise LedgerError(
             f"record {row.seq} ({row.kind}, place {row.place} of {row.stream}) was pruned: only its digest "
-            f"{row.payload_digest} is left; export shows what remains"
+            f'{row.payload_digest} is left; read with pruned="skip" to go on without it'
         )
     if sha256(row.payload).hexdigest() != row.payload_digest:
         raise LedgerCorrupt(f"record {row.seq} ({row.kind}) is not what was written; restore the ledger from a backup")
@@ -157,7 +168,7 @@ def to_record(row: Row) -> Record:
 
 
 class ChainCheck:
-    """Checks rows in the order of their seq.
+    """Checks rows in the order of their seq; `finish` checks what only the end can show.
 
     Attributes:
         count: rows checked so far; head: the hash of the last one.
@@ -166,6 +177,8 @@ class ChainCheck:
     def __init__(self) -> None:
         self.count, self.head = 0, GENESIS
         self._places: dict[str, int] = {}
+        self._missing: list[list[int]] = []
+        self._announced: list[tuple[int, int]] = []
 
     def add(self, row: Row) -> None:
         """Check the next row; LedgerCorrupt names its seq and what does not fit."""
@@ -183,47 +196,132 @@ class ChainCheck:
             self._corrupt(row, f"it is place {row.place} of {row.stream}, but the next place is {place}")
         self._places[row.stream] = row.place
         self.count, self.head = row.seq, row.hash
+        if row.payload is None:
+            self._miss(row.seq)
+        elif row.stream == PRUNED:
+            self._announce(row, row.payload)
 
-    def _corrupt(self, row: Row, what: str) -> None:
+    def finish(self) -> None:
+        """Check that every missing payload was announced by a record after it; LedgerCorrupt names the first other."""
+        announced, at = sorted(self._announced), 0
+        for first, last in self._missing:
+            seq = first
+            while seq <= last:
+                while at < len(announced) and announced[at][1] < seq:
+                    at += 1
+                if at == len(announced) or announced[at][0] > seq:
+                    raise LedgerCorrupt(
+                        f"record {seq} does not verify: its payload is gone, and no record of the stream {PRUNED!r} "
+                        "says that it was pruned; restore the ledger from a backup or an export"
+                    )
+                seq = announced[at][1] + 1
+
+    def _miss(self, seq: int) -> None:
+        if self._missing and self._missing[-1][1] == seq - 1:
+            self._missing[-1][1] = seq
+        else:
+            self._missing.append([seq, seq])
+
+    def _announce(self, row: Row, payload: bytes) -> None:
+        try:
+            ranges = [(first, last) for first, last in json.loads(payload)["ranges"]]
+            fit = all(type(seq) is int for pair in ranges for seq in pair)
+        except (ValueError, TypeError, KeyError):
+            fit = False
+        if not fit or not all(1 <= first <= last < row.seq for first, last in ranges):
+            self._corrupt(row, "it is to say which records before it were pruned, and does not")
+        self._announced += ranges
+
+    def _corrupt(self, row: Row, what: str) -> NoReturn:
         raise LedgerCorrupt(f"record {row.seq} does not verify: {what}; restore the ledger from a backup or an export")
 
 
 def export_lines(rows: Iterable[Row]) -> Iterator[str]:
     """JSON lines without line ends: one object a record, all columns, then the trailer `{"count": n, "head": hash}`.
 
-    Rows are checked on the way, so that no export states a head that its lines do not have (LedgerCorrupt).
+    Rows are checked on the way, so that no export states a head that its lines do not have (LedgerCorrupt). Write them
+    to a file with `\n` behind each, the trailer included.
     """
     check = ChainCheck()
     for row in rows:
         check.add(row)
-        fields = {name: value for name, value in row._asdict().items() if name != "payload"}
         payload = "null" if row.payload is None else row.payload.decode()
-        yield f'{_encode(fields).decode()[:-1]},"payload":{payload}}}'
-    yield _encode({"count": check.count, "head": check.head}).decode()
+        yield f"{_line_head(row._asdict())}{payload}}}"
+    check.finish()
+    yield _trailer(check)
+
+
+def _line_head(fields: Mapping[str, Any]) -> str:
+    """An exported line up to its payload."""
+    rest = {name: value for name, value in fields.items() if name != "payload"}
+    return f'{_encode(rest).decode()[:-1]},"payload":'
+
+
+def _trailer(check: ChainCheck) -> str:
+    return _encode({"count": check.count, "head": check.head}).decode()
 
 
 def verify_export(lines: Iterable[str]) -> tuple[int, str]:
-    """Check exported lines; (count, head hash), as the trailer states them.
+    """Check exported lines, given without their line ends; (count, head hash), as the trailer states them.
+
+    Every line must be, to the byte, what `export_lines` writes for its record.
 
     Raises:
-        LedgerCorrupt: a line is not JSON, does not verify, or the trailer is missing or states something else.
+        LedgerCorrupt: a line is not as it was written, does not verify, or the trailer is missing or states something
+            else.
     """
-    check, trailer = ChainCheck(), None
+    check, ended = ChainCheck(), False
     for number, line in enumerate(lines, 1):
-        if trailer is not None:
+        if ended:
             raise LedgerCorrupt(f"line {number} of the export comes after its trailer")
-        try:
-            data = json.loads(line)
-            if "head" in data:
-                trailer = (data["count"], data["head"])
-                continue
-            payload = data.pop("payload")
-            row = Row(payload=None if payload is None else _encode(payload), **data)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise LedgerCorrupt(f"line {number} of the export is not a record ({error})") from error
-        check.add(row)
-    if trailer is None:
+        row = _parse_line(number, line)
+        if row is not None:
+            check.add(row)
+            continue
+        if line != _trailer(check):
+            raise LedgerCorrupt(f"the trailer states {line[:200]}, but the records have {_trailer(check)}")
+        ended = True
+    if not ended:
         raise LedgerCorrupt(f"the export ends after record {check.count} without its trailer: it was cut off")
-    if trailer != (check.count, check.head):
-        raise LedgerCorrupt(f"the trailer states {trailer}, but the records have {(check.count, check.head)}")
+    check.finish()
     return check.count, check.head
+
+
+def verify_export_file(path: Path) -> tuple[int, str]:
+    """`verify_export` of a file: UTF-8, each line ended by one `\n`, the trailer too.
+
+    Raises:
+        LedgerCorrupt: as `verify_export`; or a line is not UTF-8, not ended, or longer than any record.
+        OSError: the file cannot be read.
+    """
+    return verify_export(_file_lines(path))
+
+
+def _file_lines(path: Path) -> Iterator[str]:
+    number = 0
+    with path.open("rb") as file:
+        while line := file.readline(LINE_BYTES_MAX + 1):
+            number += 1
+            if not line.endswith(b"\n"):
+                what = f"is longer than {LINE_BYTES_MAX} bytes" if len(line) > LINE_BYTES_MAX else "was cut off"
+                raise LedgerCorrupt(f"line {number} of the export {path} {what}")
+            try:
+                yield line[:-1].decode()
+            except UnicodeDecodeError as error:
+                raise LedgerCorrupt(f"line {number} of the export {path} is not UTF-8 ({error})") from error
+
+
+def _parse_line(number: int, line: str) -> Row | None:
+    """The row of a line, None for what claims to be a trailer."""
+    try:
+        fields = json.loads(line)
+        if "head" in fields:
+            return None
+        head = _line_head(fields)
+        payload = line[len(head) : -1]
+        row = Row(**{**fields, "payload": None if payload == "null" else payload.encode()})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise LedgerCorrupt(f"line {number} of the export is not a record ({error})") from error
+    if line != f"{head}{payload}}}":
+        raise LedgerCorrupt(f"line {number} of the export is not, to the byte, what an export writes for its record")
+    return row

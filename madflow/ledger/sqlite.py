@@ -12,39 +12,54 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
-from urllib.parse import quote
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import apsw
 
 from ..errors import LedgerCorrupt, LedgerError
-from ..ports import Event, Record
-from .chain import ChainCheck, Row, check_name, encode_payload, export_lines, to_record
+from ..ports import AppendResult, Entry, Event, Execute, Record, Sealed, Stale
+from .chain import ChainCheck, Row, check_name, export_lines, to_record
+from .file import SCHEMA_VERSION, SQLITE_MIN, as_ledger_error, check_sqlite, open_reader, open_writer, sqlite_version
 from .locks import stream_lock
-from .writer import GroupWriter, Request
+from .pruning import Pruned, choose, prune_requests
+from .requests import AppendRequest, RecordRequest, Request, SealRequest, TransactRequest, stream_of
+from .writer import GroupWriter
 
-__all__ = ["SQLITE_MIN", "SqliteLedger", "WallClock", "open_ledger", "sqlite_version"]
+__all__ = ["SQLITE_MIN", "IfPruned", "SqliteLedger", "WallClock", "open_ledger", "sqlite_version"]
 
-SQLITE_MIN = (3, 51, 3)
-"""The first release without the WAL-reset bug, by which two writing connections can corrupt a file (sqlite.org)."""
-
-APPLICATION_ID = 0x6D616466  # "madf", in the file's header
-SCHEMA_VERSION = 1
 BUSY_MS = 5_000
 QUEUE_MAX = 10_000
 _PAGE_ROWS = 256
 
-_SCHEMA = """
-CREATE TABLE records (
-    seq INTEGER PRIMARY KEY, stream TEXT NOT NULL, place INTEGER NOT NULL, kind TEXT NOT NULL, payload BLOB,
-    payload_digest TEXT NOT NULL, at_ms INTEGER NOT NULL, prev_hash TEXT NOT NULL, hash TEXT NOT NULL,
-    UNIQUE (stream, place)
-) STRICT
-"""
+IfPruned: TypeAlias = Literal["raise", "skip"]
+"""What reading does at a record whose payload was pruned: raise LedgerError, or go on without it."""
+
+# What a ledger must not hold; each names a scope and a slot or a term.
+_DISAGREEMENTS = (
+    (
+        "SELECT s.scope, s.slot FROM slots s LEFT JOIN records r ON r.seq = s.seq"
+        " WHERE r.seq IS NULL OR r.stream <> 'commit/' || s.scope LIMIT 1",
+        "the slot {1!r} of scope {0!r} points to no record of that scope",
+    ),
+    (
+        "SELECT scope, slot FROM slots GROUP BY seq HAVING count(*) > 1 LIMIT 1",
+        "the slot {1!r} of scope {0!r} points to a record that another slot points to",
+    ),
+    (
+        "SELECT f.scope, f.term FROM fences f WHERE f.term < 1 OR NOT EXISTS"
+        " (SELECT 1 FROM records r WHERE r.stream = 'commit/' || f.scope) LIMIT 1",
+        "scope {0!r} is fenced by term {1}, but nothing sealed it",
+    ),
+    (
+        "SELECT substr(r.stream, 8), r.seq FROM records r WHERE r.place = 1 AND r.stream >= 'commit/'"
+        " AND r.stream < 'commit0' AND substr(r.stream, 8) NOT IN (SELECT scope FROM fences) LIMIT 1",
+        "scope {0!r} has records (the first is {1}), but no fence",
+    ),
+)
 
 
 class WallClock(Protocol):
@@ -61,7 +76,7 @@ class _SystemClock:
 
 
 class SqliteLedger:
-    """`ports.Ledger` on one SQLite file.
+    """`ports.FencedLedger` on one SQLite file; it never answers Unknown.
 
     One object may be used from any thread and any event loop of the process that made it; not from a forked child.
     Several processes may have the same file open, and write to it.
@@ -88,24 +103,25 @@ class SqliteLedger:
         queue_max: int = QUEUE_MAX,
         vfs: str | None = None,
     ) -> None:
-        _check_sqlite()
+        check_sqlite()
         self.path = Path(path)
         self.readonly = readonly
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._writer: GroupWriter | None = None
         self._reader: apsw.Connection | None = None
+        self._schema = 0
         try:
             if not readonly:
-                connection = _prepare(self.path, busy_ms, vfs)
+                connection = open_writer(self.path, busy_ms, vfs)
                 self._writer = GroupWriter(connection, clock.now_ms, queue_max, str(self.path))
                 # A ledger that is dropped without close() must not leave its thread waiting for ever.
                 weakref.finalize(self, self._writer.stop).atexit = False
-            self._reader = _open_reader(self.path, busy_ms, vfs)
+            self._reader = open_reader(self.path, busy_ms, vfs)
         except (apsw.Error, LedgerError) as error:
             if self._writer is not None:
                 self._writer.close()
-            raise (error if isinstance(error, LedgerError) else _as_ledger_error(error, self.path)) from error
+            raise (error if isinstance(error, LedgerError) else as_ledger_error(error, self.path)) from error
 
     def record(self, stream: str, events: Sequence[Event], *, after: int) -> asyncio.Future[list[Record]]:
         """Append `events` to `stream`, whose last place must be `after`; durable when it is done. All or nothing.
@@ -118,42 +134,113 @@ class SqliteLedger:
 
         Raises:
             LedgerConflict: the stream ends at another place. LedgerPoisoned: a write failed, now or earlier.
-            LedgerError: a payload is not JSON, the file stayed locked, too many wait, closed, read-only, or forked.
+            LedgerError: a payload is not JSON, the stream is a scope's, the file stayed locked, too many wait, closed,
+                read-only, or forked.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Record]] = loop.create_future()
-        try:
-            request = self._request(stream, events, after)
-            request.loop, request.future = loop, future
-            self._submit(request)
-        except LedgerError as error:
-            future.set_exception(error)
-        return future
+        return self._soon(lambda: RecordRequest(stream, events, after))
 
     def record_now(self, stream: str, events: Sequence[Event], *, after: int) -> list[Record]:
         """`record` for code without an event loop: blocks this thread until the commit. Same errors."""
-        request = self._request(stream, events, after)
-        request.done = threading.Event()
-        self._submit(request)
-        request.done.wait()
-        if request.failure is not None:
-            raise request.failure
-        return request.records
+        records: list[Record] = self._now(RecordRequest(stream, events, after))
+        return records
 
-    def read(self, stream: str) -> list[Record]:
-        """All records of one stream, by place; empty if there is no such stream."""
-        return [to_record(row) for row in self._query("WHERE stream = ? ORDER BY place", (stream,))]
+    def seal(self, scope: str, term: int, event: Event) -> asyncio.Future[Sealed | Stale]:
+        """Record `event` and take the scope for `term`, if it is greater than every term that sealed it before.
 
-    def scan(self, from_seq: int = 1) -> Iterator[Record]:
-        """All records of all streams from `from_seq` on, by seq; those that are written meanwhile too."""
-        return map(to_record, self._rows(from_seq))
+        As with `record`: durable when it is done, calls may be made ahead, a cancelled one is carried out.
+
+        Raises:
+            LedgerPoisoned, LedgerError: as `record`; a term below 1 or above 2⁶³ - 1.
+        """
+        return self._soon(lambda: SealRequest(scope, term, event))
+
+    def seal_now(self, scope: str, term: int, event: Event) -> Sealed | Stale:
+        """`seal` for code without an event loop: blocks this thread until the commit. Same errors."""
+        answer: Sealed | Stale = self._now(SealRequest(scope, term, event))
+        return answer
+
+    def append(self, scope: str, term: int, entries: Sequence[Entry]) -> asyncio.Future[AppendResult]:
+        """Append all entries or none: only if `term` is the one that sealed the scope last, and every slot is free.
+
+        Term and slots are checked inside the write transaction; the term first, then the slots in their order.
+
+        Raises:
+            LedgerPoisoned, LedgerError: as `record`; two entries that take one slot.
+        """
+        return self._soon(lambda: AppendRequest(scope, term, entries))
+
+    def append_now(self, scope: str, term: int, entries: Sequence[Entry]) -> AppendResult:
+        """`append` for code without an event loop: blocks this thread until the commit. Same errors."""
+        answer: AppendResult = self._now(AppendRequest(scope, term, entries))
+        return answer
+
+    def transact(
+        self, scope: str, term: int, slot: str, work: Callable[[Execute], Event], *, timeout_s: float
+    ) -> asyncio.Future[AppendResult]:
+        """`append` of what `work` returns; what it executes is committed with it, or not at all.
+
+        `work` runs in the writer's thread, in a transaction of its own, and only where neither fenced nor duplicate:
+        it must do nothing but execute, and be quick, for all writing waits for it. `execute(statement, values)` runs
+        one statement against the tables that are not the ledger's; see `work.Workbench` for what is denied.
+
+        Raises:
+            whatever `work` raises, and then nothing was written.
+            EffectError: a statement that failed, was denied (permission_denied), had too large a result, or ran into
+                `timeout_s` (seconds for all statements together); also if `work` caught that and went on.
+            LedgerPoisoned, LedgerError: as `record`; `work` returned no event.
+        """
+        return self._soon(lambda: TransactRequest(scope, term, slot, work, timeout_s))
+
+    def find(self, scope: str, slot: str) -> Record | None:
+        """The record that took the slot."""
+        stream_of(scope)
+        if self._schema_read() < 2:
+            return None
+        rows = self._query("WHERE seq = (SELECT seq FROM slots WHERE scope = ? AND slot = ?)", (scope, slot))
+        return to_record(rows[0]) if rows else None
+
+    def fence(self, scope: str) -> int:
+        """The term that sealed the scope last, 0 for none. It may be outdated once it is read: `append` decides."""
+        stream_of(scope)
+        if self._schema_read() < 2:
+            return 0
+        rows = self._select("SELECT term FROM fences WHERE scope = ?", (scope,))
+        return int(rows[0][0]) if rows else 0
+
+    def prune(self, keep: Callable[[Record], bool]) -> Pruned:
+        """Remove the payloads of the records that `keep` does not keep; blocks this thread until that is durable.
+
+        The chain goes on to verify, and a record of the stream `pruned` says what went. Records of `commit/…` are not
+        offered: they stay. If it is interrupted, some are pruned, and those are announced; run it again.
+
+        Raises:
+            what `keep` raises, before anything is removed; LedgerPoisoned, LedgerError as `record`.
+        """
+        ranges = choose(self._rows(1), keep)
+        erased = False
+        for request in prune_requests(ranges):
+            erased = self._now(request)
+        return Pruned(sum(last - first + 1 for first, last in ranges), tuple(ranges), erased)
+
+    def read(self, stream: str, *, after: int = 0, pruned: IfPruned = "raise") -> list[Record]:
+        """The stream's records behind place `after`, by place; empty if there are none.
+
+        Raises:
+            LedgerError: a payload was pruned (see `pruned`). LedgerCorrupt: a payload is not what was written.
+        """
+        rows = self._query("WHERE stream = ? AND place > ? ORDER BY place", (stream, after))
+        return list(_records(rows, pruned))
+
+    def scan(self, from_seq: int = 1, *, pruned: IfPruned = "raise") -> Iterator[Record]:
+        """All records of all streams from `from_seq` on, by seq, also those written meanwhile. Errors: as `read`."""
+        return _records(self._rows(from_seq), pruned)
 
     def streams(self) -> list[str]:
         """The names of all streams, in the order of their first records."""
         return [row[0] for row in self._select("SELECT stream FROM records WHERE place = 1 ORDER BY seq", ())]
 
     def verify(self) -> int:
-        """Check the file's structure, every payload digest, the chain and the places of every stream.
+        """Check the file's structure, every payload digest, the chain, the places of every stream, fences and slots.
 
         Returns:
             the number of records.
@@ -164,6 +251,14 @@ class SqliteLedger:
         check = ChainCheck()
         for row in self._rows(1):
             check.add(row)
+        check.finish()
+        if self._schema_read() >= 2:
+            for query, what in _DISAGREEMENTS:
+                wrong = self._select(query, ())
+                if wrong:
+                    raise LedgerCorrupt(
+                        f"the ledger {self.path} is damaged: {what.format(*wrong[0])}; restore it from a backup"
+                    )
         found = self._select("PRAGMA integrity_check(1)", ())
         if found != [("ok",)]:
             raise LedgerCorrupt(f"the ledger {self.path} is damaged: {found[0][0]}; restore it from a backup")
@@ -196,16 +291,26 @@ class SqliteLedger:
     ) -> None:
         self.close()
 
-    def _request(self, stream: str, events: Sequence[Event], after: int) -> Request:
+    def _soon(self, make: Callable[[], Request]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        try:
+            self._check_process()
+            request = make()
+            request.loop, request.future = loop, future
+            self._submit(request)
+        except LedgerError as error:
+            future.set_exception(error)
+        return future
+
+    def _now(self, request: Request) -> Any:
         self._check_process()
-        check_name("stream", stream)
-        if not events:
-            raise LedgerError(f"nothing to record in stream {stream!r}: give at least one event")
-        items = []
-        for event in events:
-            check_name("kind", event.kind)
-            items.append((event.kind, *encode_payload(event.kind, event.payload)))
-        return Request(stream, items, after)
+        request.done = threading.Event()
+        self._submit(request)
+        request.done.wait()
+        if request.failure is not None:
+            raise request.failure
+        return request.answer
 
     def _submit(self, request: Request) -> None:
         if self._writer is None:
@@ -218,6 +323,12 @@ class SqliteLedger:
                 f"the ledger {self.path} was opened by process {self._pid}, and this is its forked child "
                 f"{os.getpid()}: SQLite does not survive a fork; open the ledger again in the child"
             )
+
+    def _schema_read(self) -> int:
+        """The file's schema version; a writer may raise it at any time."""
+        if self._schema < SCHEMA_VERSION:
+            self._schema = int(self._select("PRAGMA user_version", ())[0][0])
+        return self._schema
 
     def _rows(self, from_seq: int) -> Iterator[Row]:
         while True:
@@ -238,7 +349,13 @@ class SqliteLedger:
             try:
                 return self._reader.execute(query, values).fetchall()
             except (apsw.Error, UnicodeDecodeError) as error:
-                raise _as_ledger_error(error, self.path) from error
+                raise as_ledger_error(error, self.path) from error
+
+
+def _records(rows: Iterable[Row], pruned: IfPruned) -> Iterator[Record]:
+    if pruned not in ("raise", "skip"):
+        raise LedgerError(f'pruned is {pruned!r}; it must be "raise" or "skip"')
+    return (to_record(row) for row in rows if pruned == "raise" or row.payload is not None)
 
 
 def open_ledger(
@@ -265,12 +382,6 @@ def open_ledger(
     return SqliteLedger(path, clock=clock or _SystemClock(), readonly=readonly)
 
 
-def sqlite_version() -> str:
-    """The SQLite that ledgers are written with, checked to be at least `SQLITE_MIN`. Raises LedgerError."""
-    _check_sqlite()
-    return str(apsw.sqlite_lib_version())
-
-
 def _sync_folder(folder: Path) -> None:
     """Make a new entry of `folder` durable: a file in a folder that a power cut takes away is not."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -278,104 +389,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _check_sqlite(version: str | None = None) -> None:
-    version = version or apsw.sqlite_lib_version()
-    if tuple(int(part) for part in version.split(".")) < SQLITE_MIN:
-        raise LedgerError(
-            f"SQLite {version} can corrupt a ledger that two connections write (the WAL-reset bug); "
-            f"at least {'.'.join(map(str, SQLITE_MIN))} is needed: pip install 'apsw>=3.51.3'"
-        )
-
-
-def _prepare(path: Path, busy_ms: int, vfs: str | None) -> apsw.Connection:
-    """The writing connection, to a file that is a ledger of this version, in WAL mode."""
-    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
-    try:
-        connection.set_busy_timeout(busy_ms)
-        _switch_to_wal(connection, path, time.monotonic() + busy_ms / 1000)
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA fullfsync=ON")  # macOS: fsync alone does not reach the platter; elsewhere no effect
-        connection.execute("PRAGMA journal_size_limit=67108864")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        _create_schema(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _switch_to_wal(connection: apsw.Connection, path: Path, deadline: float) -> None:
-    """Two processes that create one ledger at once meet here, where SQLite does not wait by itself."""
-    while True:
-        try:
-            mode = connection.execute("PRAGMA journal_mode=WAL").fetchall()[0][0]
-            break
-        except apsw.BusyError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-    if mode != "wal":
-        raise LedgerError(
-            f"the file system of {path} does not support SQLite's WAL mode (it stays in mode {mode!r}); "
-            "put the ledger on a local disk"
-        )
-
-
-def _create_schema(connection: apsw.Connection, path: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")  # two processes may create one ledger at once
-    try:
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
-        if tables == 0 and connection.pragma("application_id") == 0:
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-    _check_header(connection, path)
-
-
-def _check_header(connection: apsw.Connection, path: Path) -> None:
-    application, version = connection.pragma("application_id"), connection.pragma("user_version")
-    if application != APPLICATION_ID:
-        raise LedgerError(f"{path} is a SQLite file of another program (application id {application}); name another")
-    if version != SCHEMA_VERSION:
-        raise LedgerError(f"the ledger {path} has schema version {version}, not {SCHEMA_VERSION}; update madflow")
-
-
-def _open_reader(path: Path, busy_ms: int, vfs: str | None) -> apsw.Connection:
-    if not path.is_file():
-        raise LedgerError(f"there is no ledger at {path}; check the path, or run a debate first")
-    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-    connection = _connect_reader(path, vfs, writable=writable)
-    try:
-        connection.set_busy_timeout(busy_ms)
-        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # writing is the writer's
-        connection.execute("PRAGMA query_only=ON")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        _check_header(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _connect_reader(path: Path, vfs: str | None, *, writable: bool) -> apsw.Connection:
-    """A WAL-mode file needs its -shm file even to be read. On a read-only medium there is none, and no writer either:
-    then the file is opened as immutable, if no -wal file holds part of it."""
-    if writable:
-        return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    if path.with_name(path.name + "-wal").exists():
-        return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
-    uri = f"file:{quote(str(path.absolute()))}?immutable=1"
-    return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs)
-
-
-def _as_ledger_error(error: Exception, path: Path) -> LedgerError:
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError | UnicodeDecodeError):
-        return LedgerCorrupt(f"the ledger {path} is damaged ({error}); restore it from a backup or an export")
-    return LedgerError(f"the ledger {path} cannot be used: {type(error).__name__}: {error}")

@@ -5,10 +5,13 @@ next transaction takes them all. Inside it, in this order:
 
     1. BEGIN IMMEDIATE takes the write lock of the file: other processes wait, and what is read next cannot change
     2. the head of the chain is read; if it is not the one this thread wrote last, cached tips are forgotten
-    3. each request's `after` is compared with its stream's tip; a mismatch fails this request alone (LedgerConflict)
+    3. fences and slots are read, and each request is staged or refused, by itself (`batch.Batch`)
     4. all rows go in by a few multi-row INSERTs: every call into SQLite gives up the interpreter's lock, and gets it
        back late where another thread computes, so few calls are fast calls
     5. COMMIT, with the fsync; then one wake-up per event loop delivers all results
+
+A request with work of its own (`transact`), and one that prunes, has a transaction to itself: a write that SQLite
+interrupts takes its whole transaction with it, and must not take along what others wait for.
 
 A failure in 4 or 5 poisons the writer: after a failed fsync the kernel may have dropped the pages and report success
 the next time, so nothing can be promised any more by this handle. What was in flight may or may not be there after
@@ -21,37 +24,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from hashlib import sha256
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import apsw
 
-from ..errors import LedgerConflict, LedgerError, LedgerPoisoned
-from ..ports import Record
-from .chain import GENESIS, chain_hash
+from ..errors import EffectError, LedgerError, LedgerPoisoned
+from .batch import Batch, Tips
+from .requests import PruneRequest, Request, TransactRequest, encode_event
+from .work import Workbench
 
-__all__ = ["GroupWriter", "Request"]
+__all__ = ["GroupWriter"]
 
 BATCH_RECORDS_MAX = 1024
 BATCH_BYTES_MAX = 8 * 1024 * 1024
-TIPS_MAX = 10_000
-_COLUMNS = 9
-_ROWS_PER_INSERT = (64, 16, 4, 1)  # few sizes, so that every statement stays prepared
-
-
-class Request:
-    """Events for one stream, encoded, and who waits for them: a future of an event loop, or a thread."""
-
-    __slots__ = ("after", "done", "failure", "future", "items", "loop", "records", "stream")
-
-    def __init__(self, stream: str, items: list[tuple[str, bytes, dict[str, Any]]], after: int) -> None:
-        self.stream, self.items, self.after = stream, items, after
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[list[Record]] | None = None
-        self.done: threading.Event | None = None
-        self.records: list[Record] = []
-        self.failure: Exception | None = None
 
 
 class GroupWriter:
@@ -69,11 +54,11 @@ class GroupWriter:
         self._closed = False
         self._poison: str | None = None
         self._close_failure: apsw.Error | None = None
-        self._head: tuple[int, str] = (-1, "")
-        self._tips: dict[str, int] = {}
+        self._tips = Tips()
+        self._next: Request | None = None
 
     def submit(self, request: Request) -> None:
-        """Queue a request; it is delivered exactly once, and requests of one stream are taken in the order given.
+        """Queue a request; it is delivered exactly once, and requests are taken in the order given.
 
         Once queued it is written, even if nobody waits any more: later requests may count on its place.
 
@@ -90,6 +75,8 @@ class GroupWriter:
                     f"{self._queue.qsize()} requests wait for the ledger {self._name}, the limit is {self._queue_max}; "
                     "record from fewer tasks at a time"
                 )
+            if self._thread is threading.current_thread():
+                raise LedgerError(f"the work of a transaction of the ledger {self._name} must not write by itself")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="madflow-ledger", daemon=True)
                 self._thread.start()
@@ -139,12 +126,15 @@ class GroupWriter:
         """Wait for one request, then take along what else is queued; and whether to end after these."""
         batch: list[Request] = []
         records = size = 0
-        request = self._queue.get()
+        request, self._next = self._next or self._queue.get(), None
         while request is not None:
+            if request.alone and batch:
+                self._next = request
+                return batch, False
             batch.append(request)
             records += len(request.items)
             size += sum(len(data) for _, data, _ in request.items)
-            if records >= BATCH_RECORDS_MAX or size >= BATCH_BYTES_MAX:
+            if request.alone or records >= BATCH_RECORDS_MAX or size >= BATCH_BYTES_MAX:
                 return batch, False
             try:
                 request = self._queue.get_nowait()
@@ -152,80 +142,89 @@ class GroupWriter:
                 return batch, False
         return batch, True
 
-    def _commit(self, batch: list[Request]) -> None:
-        """Give every request of the batch its records or its failure."""
+    def _commit(self, requests: list[Request]) -> None:
+        """Give every request its answer or its failure."""
         if self._poison is not None:
-            self._fail(batch, self._poisoned)
+            self._fail(requests, self._poisoned)
             return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._transact(batch)
+            batch = Batch(self._connection, self._tips, self._now_ms())
+            (only, *_) = requests
+            if isinstance(only, TransactRequest):
+                self._work(batch, only)
+            elif isinstance(only, PruneRequest):
+                self._prune(batch, only)
+            else:
+                self._group(batch, requests)
         except apsw.BusyError as error:
             reason = str(error)
             self._roll_back()
             locked = (
                 f"the ledger {self._name} stayed locked by another writer ({reason}); nothing was recorded, try again"
             )
-            self._fail(batch, lambda: LedgerError(locked))
+            self._fail(requests, lambda: LedgerError(locked))
         except Exception as error:
             # Anything else, of SQLite or of ours, leaves unknown what is on the disk: fail for good, and say so to all.
             self._set_poison(f"{type(error).__name__}: {error}")
             self._roll_back()
-            self._fail(batch, self._poisoned)
+            self._fail(requests, self._poisoned)
 
-    def _transact(self, batch: list[Request]) -> None:
-        rows: list[Any] = self._connection.execute("SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1").fetchall()
-        seq, prev = rows[0] if rows else (0, GENESIS)
-        if (seq, prev) != self._head or len(self._tips) > TIPS_MAX:
-            self._tips.clear()
-        at_ms = self._now_ms()
-        tips: dict[str, int] = {}
-        values: list[Any] = []
-        for request in batch:
-            stream = request.stream
-            tip = tips[stream] if stream in tips else self._tip(stream)
-            if tip != request.after:
-                request.failure = LedgerConflict(
-                    f"stream {stream!r} ends at place {tip}, not at {request.after}: another writer was first; "
-                    "read the stream again"
-                )
-                continue
-            for place, (kind, data, payload) in enumerate(request.items, tip + 1):
-                seq += 1
-                payload_digest = sha256(data).hexdigest()
-                this = chain_hash(prev, seq, stream, place, kind, at_ms, payload_digest)
-                values += (seq, stream, place, kind, data, payload_digest, at_ms, prev, this)
-                request.records.append(Record(seq, stream, place, kind, payload, at_ms, prev, this))
-                prev = this
-            tips[stream] = tip + len(request.items)
-        if not values:
+    def _group(self, batch: Batch, requests: list[Request]) -> None:
+        batch.prepare(requests)
+        for request in requests:
+            try:
+                batch.stage(request)
+            except LedgerError as error:  # a record that it needs to read is damaged; nothing of it was staged
+                request.failure = error
+        self._finish(batch)
+
+    def _finish(self, batch: Batch) -> None:
+        if not batch.writes:
             self._connection.execute("ROLLBACK")
             return
-        self._insert(values)
+        batch.insert()
         self._connection.execute("COMMIT")
-        self._tips.update(tips)
-        self._head = (seq, prev)
+        batch.committed()
 
-    def _tip(self, stream: str) -> int:
-        tip = self._tips.get(stream)
-        if tip is None:
-            query = "SELECT coalesce(max(place), 0) FROM records WHERE stream = ?"
-            rows: list[Any] = self._connection.execute(query, (stream,)).fetchall()
-            tip = int(rows[0][0])
-            self._tips[stream] = tip
-        return tip
+    def _work(self, batch: Batch, request: TransactRequest) -> None:
+        try:
+            request.answer = batch.refusal(request)
+        except LedgerError as error:
+            request.failure = error
+        if request.answer is None and request.failure is None:
+            bench = Workbench(self._connection, request.timeout_s)
+            try:
+                item = encode_event(bench.run(request.work))
+            except BaseException as error:
+                # Whatever the caller's code raises is its own to handle: all it did is rolled back, and it gets it.
+                request.failure = _raisable(error)
+            if bench.fatal is not None:
+                raise bench.fatal
+            if request.failure is None:
+                batch.finish(request, item)
+        if request.failure is None:
+            self._finish(batch)
+        else:
+            self._roll_back()
 
-    def _insert(self, values: list[Any]) -> None:
-        start = 0
-        for rows in _ROWS_PER_INSERT:
-            width = rows * _COLUMNS
-            while len(values) - start >= width:
-                marks = ",".join(["(?,?,?,?,?,?,?,?,?)"] * rows)
-                self._connection.execute(f"INSERT INTO records VALUES {marks}", values[start : start + width])  # noqa: S608
-                start += width
+    def _prune(self, batch: Batch, request: PruneRequest) -> None:
+        batch.announce(request)
+        batch.insert()
+        for first, last in request.ranges:
+            self._connection.execute("UPDATE records SET payload = NULL WHERE seq BETWEEN ? AND ?", (first, last))
+        self._connection.execute("COMMIT")
+        batch.committed()
+        request.answer = False
+        if request.last:
+            try:
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                request.answer = True
+            except apsw.BusyError:  # somebody reads: the -wal file keeps the old bytes until a later checkpoint
+                request.answer = False
 
     def _roll_back(self) -> None:
-        self._head = (-1, "")
+        self._tips.forget()
         if not self._connection.in_transaction:
             return
         try:
@@ -240,13 +239,20 @@ class GroupWriter:
 
     def _fail(self, batch: list[Request], failure: Callable[[], Exception]) -> None:
         for request in batch:
-            request.failure, request.records = failure(), []
+            request.failure, request.answer = failure(), None
 
     def _poisoned(self) -> LedgerPoisoned:
         return LedgerPoisoned(
             f"the ledger {self._name} writes nothing more: a write failed ({self._poison}); what was in flight may or "
             "may not be recorded; free the disk or repair it, then open the ledger again"
         )
+
+
+def _raisable(error: BaseException) -> BaseException:
+    """`error`, or what stands for it where a future would refuse it."""
+    if isinstance(error, StopIteration):
+        return EffectError("raised", f"the work of a transaction raised StopIteration: {error}", applied=False)
+    return error
 
 
 def _deliver(batch: list[Request]) -> None:
@@ -273,4 +279,4 @@ def _resolve(requests: list[Request]) -> None:
         if request.failure is not None:
             future.set_exception(request.failure)
         else:
-            future.set_result(request.records)
+            future.set_result(request.answer)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from madflow.errors import DebateBusy, LedgerConflict, LedgerCorrupt, LedgerError
-from madflow.ledger import sqlite as module
+from madflow.ledger import file as module
 from madflow.ledger.chain import GENESIS, ChainCheck, Row, chain_hash, verify_export
 from madflow.ledger.sqlite import SqliteLedger, open_ledger
 from madflow.ports import Event, Ledger
@@ -77,11 +77,11 @@ def test_the_default_folder_hides_itself_from_git(tmp_path: Path) -> None:
 
 
 def test_an_old_sqlite_is_refused_by_its_version() -> None:
-    module._check_sqlite("3.51.3")
-    module._check_sqlite("3.100.0")
+    module.check_sqlite("3.51.3")
+    module.check_sqlite("3.100.0")
     for version in ("3.51.2", "3.40.1", "3.7.0"):
         with pytest.raises(LedgerError, match=f"SQLite {version} can corrupt.*3.51.3"):
-            module._check_sqlite(version)
+            module.check_sqlite(version)
 
 
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path) -> N
     newer = tmp_path / "newer.db"
     open_ledger(newer).close()
     connection = apsw.Connection(str(newer))
-    connection.execute("PRAGMA user_version=2")
+    connection.execute("PRAGMA user_version=3")
     connection.close()
-    with pytest.raises(LedgerError, match="schema version 2, not 1"):
+    with pytest.raises(LedgerError, match="schema version 3, and this madflow knows 2 to 2; update madflow"):
         open_ledger(newer)
 
 
@@ -128,7 +128,7 @@ def test_reading_from_a_read_only_medium(tmp_path: Path) -> None:
     path = tmp_path / "led ger?.db"
     with open_ledger(path) as writing:
         writing.record_now("a", [event()], after=0)
-    connection = module._connect_reader(path, None, writable=False)
+    connection = module.connect_reader(path, None, writable=False)
     assert connection.execute("SELECT stream FROM records").fetchall() == [("a",)]
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
     connection.close()
@@ -182,14 +182,23 @@ def test_a_chain_is_checked_for_its_order_too() -> None:
             ChainCheck().add(Row(seq, "a", place, "noted", b"{}", digest, 5, GENESIS, this))
 
 
-def test_a_removed_payload_still_verifies_and_is_never_read_as_empty(ledger: SqliteLedger) -> None:
-    ledger.record_now("a", [event(1), event(2)], after=0)
-    alter(ledger, "UPDATE records SET payload = NULL WHERE seq = 1")
-    assert ledger.verify() == 2
+def test_a_payload_that_is_gone_unannounced_is_found(ledger: SqliteLedger) -> None:
+    """Catches a payload that somebody removed from the file or an export, as if it had been pruned; and one that a
+    reader would take for an empty one."""
+    ledger.record_now("a", [event(number) for number in range(1, 7)], after=0)
+    lines = list(ledger.export_lines())
+    data = json.loads(lines[1])
+    forged = lines[1].replace(json.dumps(data["payload"], ensure_ascii=False, separators=(",", ":")), "null")
+    with pytest.raises(LedgerCorrupt, match=r"record 2 .* no record of the stream 'pruned' says"):
+        verify_export([lines[0], forged, *lines[2:]])
+    ledger.prune(lambda record: record.payload["n"] not in (2, 3))
+    assert ledger.verify() == verify_export(ledger.export_lines())[0] == 7
+    for seq in (1, 4, 6):
+        alter(ledger, "UPDATE records SET payload = NULL WHERE seq = ?", seq)
+        with pytest.raises(LedgerCorrupt, match=f"record {min(seq, 1)} does not verify: its payload is gone"):
+            ledger.verify()
     with pytest.raises(LedgerError, match=r"record 1 .* was pruned"):
         ledger.read("a")
-    assert [record.payload["n"] for record in ledger.scan(2)] == [2]
-    assert verify_export(ledger.export_lines())[0] == 2
 
 
 def test_an_export_verifies_and_shows_every_change(ledger: SqliteLedger) -> None:

@@ -1,4 +1,4 @@
-"""The SQLite ledger under the suite that every ledger runs."""
+"""The SQLite ledger under the suite that every fenced ledger runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import apsw
 import pytest
 
 from madflow.ledger.sqlite import SqliteLedger, open_ledger
-from madflow.testing.ledger_suite import LedgerSuite
+from madflow.testing.fenced_suite import FencedLedgerSuite
 
 
-class TestSqliteLedger(LedgerSuite):
+class TestSqliteLedger(FencedLedgerSuite):
     @pytest.fixture
     def make_ledger(self, tmp_path: Path) -> Callable[[], SqliteLedger]:
         return lambda: open_ledger(tmp_path / ".madflow" / "ledger.db")
