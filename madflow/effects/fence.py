@@ -12,8 +12,8 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,7 +22,7 @@ from ..errors import EffectError
 from ..ports import EffectContext
 from .supervisor import Refused, take_lock
 
-__all__ = ["MESSAGE_CHARS_MAX", "TimeLimit", "failed", "holding", "in_thread", "settled"]
+__all__ = ["MESSAGE_CHARS_MAX", "TimeLimit", "failed", "holding", "holding_async", "in_thread", "lock_path", "settled"]
 
 T = TypeVar("T")
 
@@ -61,7 +61,8 @@ def failed(error: EffectError) -> Failed:
     return Failed(error.code, str(error)[:MESSAGE_CHARS_MAX], transient=error.transient, applied=error.applied)
 
 
-def _lock_path(run_dir: Path, key: str) -> str:
+def lock_path(run_dir: Path, key: str) -> str:
+    """Where the lock of a key is; its folder is made. Raises EffectError: "bad_key"."""
     if not _KEY.fullmatch(key):
         raise EffectError("bad_key", f"{key[:80]!r} is no key: 1 to 128 of letters, digits, - and _", applied=False)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -77,25 +78,39 @@ def holding(ctx: EffectContext, limit: TimeLimit) -> Iterator[int]:
             "fenced" (a greater term has taken the key over), "lock_garbled", "io_error".
     """
     until = time.monotonic() + min(_BRIEF_S, limit.left_s / 2)
-    try:
-        path = _lock_path(ctx.run_dir, ctx.key)
-        while True:
-            try:
-                descriptor = take_lock(path, ctx.term)
-                break
-            except Refused as refused:
-                if refused.code != "busy":
-                    raise EffectError(refused.code, str(refused), applied=False) from refused
-                if time.monotonic() >= until:
-                    why = "an earlier attempt of this step is still under way"
-                    raise EffectError("still_running", why, transient=True, applied=None) from refused
-            time.sleep(_PAUSE_S)
-    except OSError as error:
-        raise EffectError("io_error", f"the lock of the key: {error}", applied=False) from error
+    while (descriptor := _take(ctx, last=time.monotonic() >= until)) is None:
+        time.sleep(_PAUSE_S)
     try:
         yield descriptor
     finally:
         os.close(descriptor)  # not unlocked: a program that has the descriptor, too, keeps the lock until it ends
+
+
+@asynccontextmanager
+async def holding_async(ctx: EffectContext, limit: TimeLimit) -> AsyncIterator[int]:
+    """`holding`, for an effect that runs programs rather than a thread."""
+    until = time.monotonic() + min(_BRIEF_S, limit.left_s / 2)
+    while (descriptor := _take(ctx, last=time.monotonic() >= until)) is None:  # noqa: ASYNC110 - another process has it
+        await asyncio.sleep(_PAUSE_S)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _take(ctx: EffectContext, *, last: bool) -> int | None:
+    """The held lock's descriptor; None where another try may succeed."""
+    try:
+        return take_lock(lock_path(ctx.run_dir, ctx.key), ctx.term)
+    except Refused as refused:
+        if refused.code != "busy":
+            raise EffectError(refused.code, str(refused), applied=False) from refused
+        if last:
+            why = "an earlier attempt of this step is still under way"
+            raise EffectError("still_running", why, transient=True, applied=None) from refused
+        return None
+    except OSError as error:
+        raise EffectError("io_error", f"the lock of the key: {error}", applied=False) from error
 
 
 async def in_thread(work: Callable[[TimeLimit], T], timeout_s: float) -> T | Failed:
@@ -123,7 +138,7 @@ async def settled(ctx: EffectContext) -> bool:
     until = time.monotonic() + ctx.timeout_s
     while True:
         try:
-            os.close(take_lock(_lock_path(ctx.run_dir, ctx.key), ctx.term))
+            os.close(take_lock(lock_path(ctx.run_dir, ctx.key), ctx.term))
         except Refused as refused:
             if refused.code != "busy" or time.monotonic() >= until:
                 return False

@@ -52,6 +52,7 @@ def naming(path: str, *, applied: bool | None = False) -> Iterator[None]:
 
 
 def refusal(code: str, path: str, why: str) -> EffectError:
+    """The error of a path that is not used: nothing has happened."""
     return EffectError(code, f"{path[:200]!r} {why}", applied=False)
 
 
