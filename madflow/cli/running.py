@@ -46,12 +46,21 @@ def run_debate(debate: Debate, options: RunOptions, ledger: SqliteLedger, fail_o
         return _report_pending(outcome, options)
     if options.out:
         write_atomically(Path(options.out), json_text(outcome.to_json()))
-    report(outcome, ledger, as_json=options.as_json, out=options.out)
+    report(outcome, ledger, as_json=options.as_json, out=options.out, where=_where(debate, options))
     return exit_code(outcome, fail_on)
 
 
-def report(proposal: Proposal, ledger: Ledger, *, as_json: bool, out: str) -> None:
-    """The proposal on stdout: whole as JSON, or a summary, with what `ledger` recorded of calls that failed."""
+def _where(debate: Debate, options: RunOptions) -> tuple[str, ...]:
+    """How the next command finds this debate's tree and ledger."""
+    root = () if debate.root is None or debate.root == Path() else ("--root", str(debate.root))
+    return (*root, "--ledger", options.ledger) if options.ledger else root
+
+
+def report(proposal: Proposal, ledger: Ledger, *, as_json: bool, out: str, where: tuple[str, ...] = ()) -> None:
+    """The proposal on stdout: whole as JSON, or a summary, with what `ledger` recorded of calls that failed.
+
+    `where`: the options with which `madflow commit` finds the tree and the ledger.
+    """
     from .progress import standing_of
     from .summary import summary
 
@@ -59,7 +68,7 @@ def report(proposal: Proposal, ledger: Ledger, *, as_json: bool, out: str) -> No
         print_text(json_text(proposal.to_json()))
         return
     failures = standing_of(ledger, proposal.proposal_id.rpartition("-p")[0]).failures
-    print_text(summary(proposal, failures, out))
+    print_text(summary(proposal, failures, out, where))
 
 
 class _Interrupts(AbstractContextManager["_Interrupts"]):

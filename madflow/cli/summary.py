@@ -18,12 +18,14 @@ _FILES_MAX = 50
 _STEPS_MAX = 50
 
 
-def summary(proposal: Proposal, failures: Mapping[str, str] | None = None, out: str = "") -> str:
+def summary(
+    proposal: Proposal, failures: Mapping[str, str] | None = None, out: str = "", where: Sequence[str] = ()
+) -> str:
     """Result, what was decided, votes, why it stopped, and what it cost; ends in a newline.
 
     Args:
         failures: per seat, the last answer that was missing or invalid and why; shown where a vote is.
-        out: the file that the proposal was written to.
+        out: the file that the proposal was written to; where: options for the command that carries it out.
     """
     decision = proposal.decision
     body: Callable[[Proposal], list[str]] = _BODIES[proposal.protocol]
@@ -44,13 +46,14 @@ def summary(proposal: Proposal, failures: Mapping[str, str] | None = None, out: 
     lines += [f"Proposal: {proposal.proposal_id}  digest {proposal.digest[:16]}  expires {proposal.expires_at}"]
     lines += [f"Written: {one_line(out, 300)}"] if out else []
     if proposal.approved and proposal.plan:
-        lines += [f"Next: madflow commit {_quoted(out) if out else proposal.proposal_id}"]
+        words = ("madflow", "commit", out or proposal.proposal_id, *where)
+        lines += [f"Next: {' '.join(_quoted(word) for word in words)}"]
     return "\n".join(lines) + "\n"
 
 
-def _quoted(path: str) -> str:
-    """A file's name as a shell takes it."""
-    return shlex.quote(one_line(path, 300))
+def _quoted(word: str) -> str:
+    """A word as a shell takes it."""
+    return shlex.quote(one_line(word, 300))
 
 
 def _headline(proposal: Proposal) -> str:
