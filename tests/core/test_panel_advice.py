@@ -97,3 +97,10 @@ def test_a_split_is_offered_only_where_steps_are_named() -> None:
     assert named.untouched == (2, 3)
     vague = advise(body([("reject", 1)], notes="no"), is_open=False)
     assert (vague.untouched, len(vague.general)) == ((), 1)
+
+
+def test_a_lead_that_others_could_turn_decides_nothing() -> None:
+    """Would catch advice that counts a lead as a decision while others may still vote."""
+    seats = [("approve", 1), ("reject", 1), ("missing", 1), ("missing", 1), ("missing", 1)]
+    advice = advise(body(seats, "plurality"), is_open=True)
+    assert advice.approve == (("c", "d"), ("c", "e"), ("d", "e"))

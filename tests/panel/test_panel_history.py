@@ -138,6 +138,7 @@ async def test_superseded_proposals_are_linked(ledger: SqliteLedger, clock: Manu
     rows = {row.proposal_id: row for row in history(ledger, clock=clock).rows}
     assert {rows[old].status for old in (panel, debate)} == {"superseded"}
     assert rows[debate].superseded_by == f"{debate}.next"
+    assert history(ledger, status="rejected", clock=clock).found == 2  # what its vote came to is not forgotten
 
 
 def test_an_empty_ledger_has_no_history(tmp_path: Path) -> None:
