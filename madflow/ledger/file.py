@@ -103,6 +103,10 @@ def _switch_to_wal(connection: apsw.Connection, path: Path, deadline: float) -> 
 
 
 def _create_schema(connection: apsw.Connection, path: Path) -> None:
+    if connection.pragma("user_version") == SCHEMA_VERSION:
+        # Without the write lock: who opens a ledger may come to end a submitter that was stopped while it held it.
+        _check_header(connection, path, oldest=SCHEMA_VERSION)
+        return
     connection.execute("BEGIN IMMEDIATE")  # two processes may create one ledger at once
     try:
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]

@@ -35,6 +35,7 @@ RESULT_BYTES_MAX: Final = 1024 * 1024
 VALUE_BYTES_MAX: Final = 16 * 1024 * 1024
 STATEMENT_CHARS_MAX: Final = 1_000_000
 
+_BLANK: Final = " \t\r\n;"
 _STEPS_BETWEEN_LOOKS: Final = 1_000  # of SQLite's virtual machine: well below a millisecond
 _LEDGER_INDEX: Final = re.compile(rf"sqlite_autoindex_(?:{'|'.join(sorted(LEDGER_TABLES))})_\d+")
 _OWN_INDEX: Final = re.compile(r"sqlite_autoindex_.+_\d+")
@@ -156,10 +157,12 @@ class Workbench:
         if not isinstance(statement, str) or len(statement) > STATEMENT_CHARS_MAX:
             why = f"a statement is a str of at most {STATEMENT_CHARS_MAX} characters"
             raise EffectError("too_large", f"{_short(statement)}: {why}", applied=False)
+        if not statement.strip(_BLANK):
+            raise EffectError("sql_error", f"{_short(statement)}: there is no statement in it", applied=False)
         begun: list[str] = []
 
         def trace(_: apsw.Cursor, first: str, __: Any) -> bool:
-            rest = statement[len(first) :].strip(" \t\r\n;")
+            rest = statement[len(first) :].strip(_BLANK)
             if rest or begun:
                 why = f"one statement at a time, and this text goes on behind the first with {rest[:60]!r}"
                 raise EffectError("sql_error", f"{_short(statement)}: {why}", applied=False)
@@ -180,8 +183,6 @@ class Workbench:
                     raise self._end("too_large", f"{_short(statement)}: its result is above {bounds}; add a LIMIT")
         finally:
             cursor.close(True)
-        if not begun:
-            raise EffectError("sql_error", f"{_short(statement)}: there is no statement in it", applied=False)
         if not self._connection.in_transaction:
             raise self._end("sql_error", f"{_short(statement)}: it ended the ledger's transaction")
         return rows
