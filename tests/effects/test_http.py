@@ -313,3 +313,21 @@ async def test_a_successor_fences_a_request(tmp_path: Path) -> None:
         await asyncio.wait_for(server.asked.wait(), 10)
         assert not await EFFECT.settled(step, allowing(tmp_path, server.host, term=3, timeout_s=0.05))
         assert isinstance(await sending, Done)
+
+
+async def test_without_time_nothing_is_sent(tmp_path: Path) -> None:
+    """Catches a request that is sent though its time is over."""
+    async with serving(OK) as server:
+        failed = await EFFECT.do(request(server), {}, allowing(tmp_path, server.host, timeout_s=0.0))
+        assert isinstance(failed, Failed) and failed.code == "timeout"
+        assert server.requests == []
+
+
+async def test_steps_of_another_kind(tmp_path: Path) -> None:
+    """Catches a step that is not a request, and raises, or counts as absent or settled."""
+    for step in ({"step": "nonsense"}, {"step": "command", "cmd": ["true"]}):
+        ctx = context(tmp_path)
+        for failed in (await EFFECT.prepare(step, ctx), await EFFECT.do(step, {}, ctx)):
+            assert isinstance(failed, Failed) and (failed.code, failed.applied) == ("bad_step", False)
+        assert isinstance(await EFFECT.probe(step, {}, ctx), Uncertain)
+        assert not await EFFECT.settled(step, ctx)
