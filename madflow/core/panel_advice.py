@@ -5,7 +5,8 @@ Three things can be said exactly:
 - *Which ballots would decide it.* A set of seats approves (or rejects) if, with their ballots so and whatever the other
   open seats do, the rule decides so (`rules.unassailable`). Listed are the smallest such sets. While the vote is open
   they are sets of seats that have not voted; afterwards, for a new vote, of seats that did not approve.
-- *What the objections are about.* An objection is put to a step where it names one: "step 2", or the step's target.
+- *What the objections are about.* An objection is put to a step where it names one: "step 2" (counted from 0, as everywhere),
+  or the step's target.
 - *What nobody objected to.* Those steps are a candidate for a plan of their own. Whether they make sense
   without the others is for people to say.
 """
@@ -48,8 +49,8 @@ class Advice:
         open: whether its vote is.
         approve, reject: the smallest sets of seats whose ballots would decide it so; empty where none would.
         exact: every set was looked at; False where only the heaviest seats first were.
-        by_step: (1-based step, objections that name it), by step; general: objections that name none.
-        untouched: 1-based steps that no objection names, where at least one is named.
+        by_step: (0-based step, objections that name it), by step; general: objections that name none.
+        untouched: 0-based steps that no objection names, where at least one is named.
     """
 
     open: bool
@@ -88,7 +89,7 @@ def advise(body: Mapping[str, Any], objections: Sequence[Objection] = (), *, is_
     said = _distinct([*_from_votes(body), *objections])
     by_step, general = _by_step(said, body["plan"])
     named = dict(by_step)
-    steps = range(1, len(body["plan"]) + 1)
+    steps = range(len(body["plan"]))
     seats = _candidates(body, is_open)
     approve, exact = _smallest(body, seats, "approve", is_open)
     reject, exact_too = _smallest(body, seats, "reject", is_open) if is_open else ((), True)
@@ -175,8 +176,8 @@ def _by_step(
     found: dict[int, list[Objection]] = {}
     general = []
     for item in objections:
-        steps = {int(number) for number in _STEP.findall(item.text)} & set(range(1, len(plan) + 1))
-        steps |= {at for at, step in enumerate(plan, start=1) if _names(item.text, step)}
+        steps = {int(number) for number in _STEP.findall(item.text)} & set(range(len(plan)))
+        steps |= {at for at, step in enumerate(plan) if _names(item.text, step)}
         for step in steps:
             found.setdefault(step, []).append(item)
         if not steps:

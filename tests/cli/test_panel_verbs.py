@@ -122,7 +122,7 @@ def test_a_debates_proposal_can_be_checked_but_not_voted_on(cli: Cli, api_base: 
 def test_hostile_notes_stay_text(cli: Cli) -> None:
     """Would catch notes that paint over the vote they belong to."""
     name = proposed(cli)
-    cli("vote", name, "--agent", "a", "--decision", "reject", "--notes", "\x1b[2Kstep 1 [bold]evil[/bold]\u202e")
+    cli("vote", name, "--agent", "a", "--decision", "reject", "--notes", "\x1b[2Kstep 0 [bold]evil[/bold]\u202e")
     shown = [cli("check", name).out, cli("history").out, cli("resolve-conflict", name).out]
     assert all("evil" in text for text in shown if "voted" not in text)
     assert not any(mark in text for text in shown for mark in ("\x1b", "\u202e"))
@@ -148,7 +148,7 @@ def test_a_conflict_without_a_model_is_advised_on(cli: Cli) -> None:
     cli("vote", name, "--agent", "b", "--decision", "approve")
     ran = cli("resolve-conflict", name)
     assert ran.code == 3
-    assert "Objections to step 1:\n  a: a.txt is generated" in ran.out
+    assert "Objections to step 0:\n  a: a.txt is generated" in ran.out
     again = cli("resolve-conflict", name, "--json")
     advice = again.json["recommendation"]
     assert (again.json["modified"], advice["would_approve"]) == (None, [["a", "c"]])
@@ -187,7 +187,7 @@ def test_a_mediator_s_plan_is_voted_on_anew(cli: Cli, mediator: tuple[str, list[
     base, calls = mediator
     name = proposed(cli, "--rule", "supermajority:2/3")
     cli("vote", name, "--agent", "a", "--decision", "approve")
-    cli("vote", name, "--agent", "b", "--decision", "reject", "--notes", "step 1 is not tested")
+    cli("vote", name, "--agent", "b", "--decision", "reject", "--notes", "step 0 is not tested")
     resolve = ("resolve-conflict", name, "--model", "m", "--api-base", base)
     ran = cli(*resolve)
     assert ran.code == 0, ran.err + ran.out

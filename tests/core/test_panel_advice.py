@@ -79,7 +79,7 @@ def test_many_seats_are_answered_at_once() -> None:
 def test_objections_stand_by_the_step_they_name() -> None:
     """Would catch an objection to one file that is put to another whose name begins alike."""
     said = [
-        Objection("a", "step 2 tests nothing"),
+        Objection("a", "step 1 tests nothing"),
         Objection("b", "src/a.py is generated"),
         Objection("b", "SRC/A.PY is generated"),
         Objection("c", "too early; steps 99"),
@@ -87,14 +87,14 @@ def test_objections_stand_by_the_step_they_name() -> None:
     ]
     advice = advise(body([("reject", 1)] * 3), said, is_open=False)
     steps = {step: [item.agent for item in items] for step, items in advice.by_step}
-    assert steps == {1: ["b"], 2: ["a"], 3: ["c"]}
+    assert steps == {0: ["b"], 1: ["a"], 2: ["c"]}
     assert [item.text for item in advice.general] == ["too early; steps 99"]
     assert advice.untouched == ()
 
 
 def test_a_split_is_offered_only_where_steps_are_named() -> None:
-    named = advise(body([("reject", 1), ("approve", 1)], notes="step 1 is wrong"), is_open=False)
-    assert named.untouched == (2, 3)
+    named = advise(body([("reject", 1), ("approve", 1)], notes="step 0 is wrong"), is_open=False)
+    assert named.untouched == (1, 2)
     vague = advise(body([("reject", 1)], notes="no"), is_open=False)
     assert (vague.untouched, len(vague.general)) == ((), 1)
 

@@ -45,7 +45,7 @@ async def divided(ledger: SqliteLedger, **fields: Any) -> str:
     asked = {"panel": "a:2,b,mediator", "proposer": "x", "rule": "supermajority:2/3", **fields}
     name = await propose(ledger, fields.pop("plan", [WRITE]), **{k: v for k, v in asked.items() if k != "plan"})
     await vote(ledger, name, agent="a", decision="approve", notes="good")
-    await vote(ledger, name, agent="b", decision="reject", notes="nothing tests step 1")
+    await vote(ledger, name, agent="b", decision="reject", notes="nothing tests step 0")
     return name
 
 
@@ -58,7 +58,7 @@ async def test_the_mediator_hears_both_sides_and_nothing_else(ledger: SqliteLedg
     again = await mediate(ledger, conflict, model=mediator)
     assert said == again and len(seen) == 1
     heard = str(seen[0].transcript)
-    assert "nothing tests step 1" in heard and "good" in heard
+    assert "nothing tests step 0" in heard and "good" in heard
     assert [step["target"] for step in seen[0].subject["plan"]] == ["file:a.txt"]
     plan = modified(said)
     assert isinstance(plan, PlanFile)
