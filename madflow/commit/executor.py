@@ -155,7 +155,7 @@ class Execution:
         if self._left_s(key.direction) <= 0 and not action.lost:
             await self._record(spec, key, self._late_drafts(key))
             return
-        if not action.lost and action.attempt > 1 and not action.reason.startswith("granted"):
+        if not action.lost and (key.result or {}).get("transient"):
             await self._pause(key)
         drafts = []
         if action.lost:

@@ -23,7 +23,7 @@ from .submitter import POLL_S, Submitter
 __all__ = ["Resolved", "Session", "Setup"]
 
 KEY_PREFIX_MIN: Final = 8
-Led: TypeAlias = Literal["led", "held", "lost"]
+Led: TypeAlias = Literal["led", "held", "lost", "resigned"]
 Say: TypeAlias = Callable[[str], None]
 
 
@@ -96,7 +96,7 @@ class Session:
         """Lead once; the receipts of what was open or asked for. Raises CommitError where another goes on leading."""
         before = {name for name, commit in self.read().commits.items() if commit.admitted and not commit.closed}
         seen, deadline = self.journal.place, self.clock.monotonic() + wait_s
-        while await self.lead(lambda: True) != "led":
+        while await self.lead(lambda: True) in ("held", "lost"):
             if self.clock.monotonic() >= deadline:
                 raise CommitError(
                     f"scope {self.scope!r}: {self.waits_for or 'another submitter leads'}, and {wait_s:g} s were not "
@@ -151,16 +151,26 @@ class Session:
             return done() or self.clock.monotonic() >= deadline
 
         while not over():
-            if await self.lead(over) != "led":
+            if await self.lead(over) in ("held", "lost"):
                 await self.clock.sleep(POLL_S)
 
     async def work(self, stop: asyncio.Event, *, approved: bool, say: Say) -> None:
         """Campaign and lead until `stop` is set."""
         said = ""
         while not stop.is_set():
-            if await self.lead(stop.is_set, approved=approved, say=say) == "held" and self.waits_for != said:
+            led = await self.lead(stop.is_set, approved=approved, say=say)
+            if led == "held" and self.waits_for != said:
                 said = self.waits_for
                 say(f"waiting: {said}")
+            if led == "resigned":
+                say("resigned as asked")
+                await self._stand_aside(stop)
+            await self.clock.sleep(POLL_S)
+
+    async def _stand_aside(self, stop: asyncio.Event) -> None:
+        """Let another node lead first: for one lease."""
+        until = self.clock.monotonic() + self.setup.lease_s
+        while not stop.is_set() and self.clock.monotonic() < until:
             await self.clock.sleep(POLL_S)
 
     async def lead(self, done: Callable[[], bool], *, approved: bool = False, say: Say = _silent) -> Led:
@@ -187,7 +197,7 @@ class Session:
                 await self.elector.transfer(won, submitter.inbox.transfer)
             else:
                 await self.elector.resign(won)
-        return "led"
+        return "resigned" if submitter.inbox.resign or submitter.inbox.transfer else "led"
 
     def _desk(self, term: Term, gatekeeper: Gatekeeper) -> Desk:
         setup = self.setup
