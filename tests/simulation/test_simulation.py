@@ -5,9 +5,11 @@ MADFLOW_SEEDS sets how many seeds run (default 3,000; a release runs 100,000); a
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +76,9 @@ def test_the_command_line_says_what_failed(capsys: pytest.CaptureFixture[str]) -
     assert "broken promises" in capsys.readouterr().out
     assert main(["--from", "5", "--trace"]) == 0
     assert "seed 5: all promises kept" in capsys.readouterr().out
+
+
+def test_the_page_lists_the_planted_defects() -> None:
+    """Catches a page that has fallen behind, in either direction."""
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "simulation.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.M)) == sorted(MUTANTS)
