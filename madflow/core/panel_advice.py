@@ -5,8 +5,8 @@ Three things can be said exactly:
 - *Which ballots would decide it.* A set of seats approves (or rejects) if, with their ballots so and whatever the other
   open seats do, the rule decides so (`rules.unassailable`). Listed are the smallest such sets. While the vote is open
   they are sets of seats that have not voted; afterwards, for a new vote, of seats that did not approve.
-- *What the objections are about.* An objection is put to a step where it names one: "step 2" (counted from 0, as everywhere),
-  or the step's target.
+- *What the objections are about.* An objection is put to a step where it names one: "step 2" (counted from 0), or the
+  step's target.
 - *What nobody objected to.* Those steps are a candidate for a plan of their own. Whether they make sense
   without the others is for people to say.
 """
