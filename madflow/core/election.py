@@ -298,7 +298,7 @@ class Node:
         self.role: Role = "follower"
         self.leader = self.transferee = ""
         self.won_with = Tip()
-        self._random = (seed * 0x9E3779B97F4A7C15 + _mixed(name)) & _MASK
+        self._random = (seed * 0x9E3779B97F4A7C15 + int.from_bytes(name.encode()[-8:], "big")) & _MASK
         self._votes: set[str] = set()
         self._active: set[str] = set()
         self._hard_changed = False
@@ -484,11 +484,6 @@ HANDLERS: Final[Mapping[tuple[Role, type], Callable[..., tuple[Message, ...]]]] 
     }
 )
 """What a role does with a message of its own term; what is not listed comes late and means nothing any more."""
-
-
-def _mixed(name: str) -> int:
-    """A number of a name that is the same in every process."""
-    return int.from_bytes(name.encode()[-8:], "big")
 
 
 def _check(name: str, voters: Sequence[str], election_ticks: int, heartbeat_ticks: int) -> None:

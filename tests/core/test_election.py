@@ -265,6 +265,33 @@ def test_votes_of_strangers_are_not_counted() -> None:
     assert answer == Vote(1, "x", "a", False)
 
 
+def test_a_majority_is_one_of_voters() -> None:
+    """A leader that hears only candidates without a vote steps down. Catches acks of strangers that are counted."""
+    for name, role in (("x", "follower"), ("c", "leader")):
+        node = Node("a", ["a", "b", "c"], peers=["x", "y"])
+        node.campaign()
+        node.step(Vote(1, "b", "a", True))
+        for _ in range(node.election_ticks):
+            node.step(HeartbeatAck(1, name, "a"))
+            node.tick()
+        assert node.role == role
+
+
+def test_who_votes_waits_for_the_candidate() -> None:
+    """A granted vote starts the timeout anew, or the voter would soon stand against whom it voted for; a refusal does
+    not, or candidates that cannot win would keep everybody quiet."""
+
+    def ticks_until_it_stands(tip: Tip) -> int:
+        node = Node("a", ["a", "b"], tip=Tip(1, 1), hard=HardState(1))
+        for _ in range(9):
+            node.tick()
+        node.step(RequestVote(1, "b", "a", tip))
+        return next(number for number in range(1, 100) if node.tick().turns)
+
+    assert ticks_until_it_stands(Tip(1, 1)) >= 10
+    assert ticks_until_it_stands(Tip()) <= 10
+
+
 def test_two_leaders_of_one_term_are_never_taken_for_one() -> None:
     node = Node("a", ["a"])
     node.campaign()

@@ -6,6 +6,7 @@ Scenarios (a leader renews from a thread and appends without a pause; a follower
 
     killed      a SIGSTOP from outside, at any moment, past the lease; then SIGCONT
     inside      the same, but the leader stops itself inside a write transaction of SQLite
+    standing    the same, but it stops before its vote is recorded: it holds the lock and leads nothing yet
     fence       the leader stops itself, another is elected behind its back (another lock folder), then it goes on and
                 appends: the ledger alone has to refuse
     host        the leader is a host application (may_be_killed=False): it is waited for, and goes on
@@ -60,6 +61,17 @@ class JumpingClock(SystemClock):
         if self.random.random() < 0.02:
             self.leapt_s += 3_600.0
         return super().monotonic() + self.leapt_s
+
+
+class StopsBeforeItVotes:
+    """A ledger that stops its process at the first write."""
+
+    def __init__(self, ledger: Any) -> None:
+        self.read = ledger.read
+
+    def record(self, *_: Any, **__: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        raise AssertionError("it was to be killed")
 
 
 class Child:
@@ -141,7 +153,8 @@ async def _elect(
 ) -> tuple[Any, LocalElector, Term | Held]:
     clock = clock or SystemClock()
     ledger = open_ledger(folder / "ledger.db", clock=clock)
-    elector = LocalElector(ledger, lock_dir=folder / locks, clock=clock, may_be_killed=own)
+    votes: Any = StopsBeforeItVotes(ledger) if node == "standing" else ledger
+    elector = LocalElector(votes, lock_dir=folder / locks, clock=clock, may_be_killed=own)
     return ledger, elector, await elector.campaign(SCOPE, node, ttl_s=LEASE_S, timeout_s=timeout_s)
 
 
@@ -233,7 +246,7 @@ def contender(folder: Path, node: str, last: int, seed: int) -> Callable[..., An
                 found = await _note(ledger, term, number)
                 assert isinstance(found, Appended), found
             won += 1
-            if node != "n0" and draw.random() < 0.01:
+            if node in ("n1", "n2", "n3") and draw.random() < 0.05:
                 say(won=won)
                 os.kill(os.getpid(), signal.SIGKILL)
             await elector.resign(term)
@@ -307,6 +320,24 @@ def killed(folder: Path, draw: random.Random, how: str = "") -> dict[str, Any]:
 
 def inside(folder: Path, draw: random.Random) -> dict[str, Any]:
     return killed(folder, draw, "inside")
+
+
+def standing(folder: Path, _draw: random.Random) -> dict[str, Any]:
+    old = Child(leader(folder, "standing", ""))
+    new = None
+    try:
+        old.wait_stopped()
+        stopped_at = time.monotonic()
+        new = Child(follower(folder, "new"))
+        took_s = new.hear("took_over") - stopped_at
+        assert new.wait() == 0
+        assert old.wait() == -signal.SIGKILL, "the stopped candidate was left alone"
+        assert [term for term, _ in read(folder)] == [1]
+        return {"took_s": took_s, "stale_appends": 0}
+    finally:
+        old.end()
+        if new is not None:
+            new.end()
 
 
 def fence(folder: Path, _draw: random.Random) -> dict[str, Any]:
@@ -417,6 +448,7 @@ def contenders(folder: Path, terms: int, draw: random.Random) -> dict[str, Any]:
 SCENARIOS: dict[str, Callable[[Path, random.Random], dict[str, Any]]] = {
     "killed": killed,
     "inside": inside,
+    "standing": standing,
     "fence": fence,
     "host": host,
     "asleep": asleep,
