@@ -52,7 +52,7 @@ def run_debate(debate: Debate, options: RunOptions, ledger: SqliteLedger, fail_o
 
 def _where(debate: Debate, options: RunOptions) -> tuple[str, ...]:
     """How the next command finds this debate's tree and ledger."""
-    root = () if debate.root is None or debate.root == Path() else ("--root", str(debate.root))
+    root = () if debate.root is None or Path(debate.root) == Path() else ("--root", str(debate.root))
     return (*root, "--ledger", options.ledger) if options.ledger else root
 
 

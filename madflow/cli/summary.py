@@ -96,7 +96,7 @@ def _plan(proposal: Proposal) -> list[str]:
 def _steps(proposal: Proposal) -> list[str]:
     if not proposal.plan:
         return []
-    rows = [f"  {i}. {step.step} {one_line(_target(step), 120)}" for i, step in enumerate(proposal.plan, start=1)]
+    rows = [f"  step {i}: {step.step} {one_line(_target(step), 120)}" for i, step in enumerate(proposal.plan)]
     more = [f"  and {len(rows) - _STEPS_MAX} more; --json has all"] if len(rows) > _STEPS_MAX else []
     return ["", "Plan", *rows[:_STEPS_MAX], *more]
 

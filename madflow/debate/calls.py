@@ -85,7 +85,9 @@ async def _answer(
         if isinstance(repaired, ReplyError):
             return {"status": "invalid", "cause": repaired.cause}
         parsed = repaired
-    facts = dict(session.verify(session.config, prepared.ask, parsed)) if session.verify is not None else {}
+    facts: dict[str, Any] = {}
+    if session.verify is not None:  # it reads files: in a thread, so that no other seat's call waits for it
+        facts = dict(await asyncio.to_thread(session.verify, session.config, prepared.ask, parsed))
     return {"status": "valid", "reply": parsed, **({"facts": facts} if facts else {})}
 
 

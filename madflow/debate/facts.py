@@ -23,6 +23,7 @@ from ..core.messages import Evidence
 from ..core.state import Ask
 from ..core.unified import read_hunks, write_patch
 from ..errors import EffectError, PlanError
+from .reading import TEXT_BYTES_MAX
 from .session import Verify
 
 if TYPE_CHECKING:
@@ -115,13 +116,13 @@ def _patches(config: Config, findings: Sequence[Mapping[str, Any]], root: Path) 
 
 def _tried(patch: str, path: str, root: Path) -> str:
     """The hash of the file that the patch fits, by the effect that would apply it. Raises PlanError, EffectError."""
-    from ..effects.beneath import FILE_BYTES_MAX, read_file
+    from ..effects.beneath import read_file
     from ..effects.patch import PatchMismatch, apply_patch
 
     whole = write_patch(path, read_hunks(patch, path))
     if _secret(path, whole):
         raise PlanError(_NOT_TRIED, step=None)
-    data = read_file(root, path, FILE_BYTES_MAX)
+    data = read_file(root, path, TEXT_BYTES_MAX)
     try:
         apply_patch(data, whole, path)
     except PatchMismatch as error:

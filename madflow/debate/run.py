@@ -28,7 +28,7 @@ from .facts import verifier
 from .nodes import human_question, next_step, record_human, reserve_first_attempts
 from .rendering import Renderer
 from .session import Prepared, Session
-from .setup import Debate, build_clients, build_config, crew_of, prompts_of
+from .setup import Debate, build_clients, build_config, crew_of, prompts_of, root_of
 from .stream import DebateStream, stream_name
 from .usage import usage_report
 
@@ -102,7 +102,7 @@ async def open_session(
     known = ledger.read(stream_name(debate_id)) if debate.id else []
     stream = DebateStream.load(ledger, debate_id, clock) if known else DebateStream(ledger, config, clock)
     renderer = Renderer(config, prompts)
-    session = Session(stream, clients, renderer, clock, verifier(debate.root, debate.verify))
+    session = Session(stream, clients, renderer, clock, verifier(root_of(debate), debate.verify))
     if observer is not None:
         stream.observers.append(observer)
     if known:

@@ -20,7 +20,8 @@ from .stream import DebateStream
 __all__ = ["Prepared", "Session", "Verify"]
 
 Verify = Callable[[Config, Ask, Mapping[str, Any]], Mapping[str, Any]]
-"""Checks a parsed reply against the world (a tree, a diff); the facts are recorded with the answer."""
+"""Checks a parsed reply against the world (a tree, a diff); the facts are recorded with the answer. Called in a thread,
+for several seats at once."""
 
 _BYTES_PER_TOKEN = 4
 _LANDING_FRAMING = 256

@@ -29,7 +29,7 @@ from ..ports import ModelClient
 from ..prompts import Prompts
 from .session import Verify
 
-__all__ = ["Debate", "build_clients", "build_config", "crew_of", "prompts_of", "read_task"]
+__all__ = ["Debate", "build_clients", "build_config", "crew_of", "prompts_of", "read_task", "root_of"]
 
 ANALYSER = "analyser:"
 TASK_BYTES_MAX = 4 * 1024 * 1024
@@ -83,7 +83,7 @@ class Debate:
     warm_first: bool = False
     reader_order: Literal["shared", "own"] = "shared"
     parts: Sequence[Sequence[str]] = ()
-    root: Path | None = None
+    root: str | Path | None = None
     verify: Verify | None = None
     review_file: str = ""
     fix: bool = True
@@ -146,6 +146,16 @@ def _task_file(path: Path) -> Task:
     if not isinstance(data, dict):
         raise TaskError(f'{path}: a {type(data).__name__}, not an object; write at least {{"question": "…"}}')
     return read_task(data)
+
+
+def root_of(debate: Debate) -> Path | None:
+    """The debate's tree. Raises ConfigError where it is no folder."""
+    if debate.root is None:
+        return None
+    root = Path(debate.root)
+    if not root.is_dir():
+        raise ConfigError(f"root {root}: no such folder; give the tree that the debate is about, or leave it out")
+    return root
 
 
 def crew_of(debate: Debate) -> Crew:
@@ -233,7 +243,8 @@ def _review_plan(debate: Debate, debate_id: str, crew: Crew, protocol: str) -> d
     path = debate.review_file or f"reviews/{debate_id}.md"
     if any(path == file.path for file in read_task(debate.task).files):
         raise ConfigError(f"review_file {path}: the change has a file of this name; write the review elsewhere")
-    before = ABSENT if debate.root is None else _state_of(path, debate.root)
+    root = root_of(debate)
+    before = ABSENT if root is None else _state_of(path, root)
     test = tuple(debate.test or crew.defaults.test or ())
     return {"path": path, "before": before, "fix": debate.fix, "test": test}
 

@@ -76,7 +76,7 @@ def test_rejected_plan_exits_3_approved_0(cli: Cli, api_base: str) -> None:
     rejected = cli(*base, "--model", "rejects")
     assert rejected.code == 3
     assert "rejected: Move the retries" in rejected.out
-    assert "1. write file:a.txt" in rejected.out
+    assert "step 0: write file:a.txt" in rejected.out
 
 
 def test_replay_exits_as_the_debate_did(cli: Cli, api_base: str) -> None:

@@ -29,9 +29,9 @@ def test_the_summary_names_the_steps_and_the_next_command(cli: Cli, change: list
     lines = [line.strip() for line in ran.out.splitlines()]
     at = lines.index("Plan")
     assert lines[at + 1 : at + 4] == [
-        "1. write file:reviews/r1.md",
-        "2. patch file:invoices/client.py",
-        "3. test python3 -B -c import invoices.client",
+        "step 0: write file:reviews/r1.md",
+        "step 1: patch file:invoices/client.py",
+        "step 2: test python3 -B -c import invoices.client",
     ]
     assert lines[-1] == "Next: madflow commit 'my p.json' --root 'pr dir/tree'"
     assert json.loads(Path("my p.json").read_text())["plan"][2]["cmd"] == [

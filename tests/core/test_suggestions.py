@@ -122,3 +122,12 @@ def test_the_patches_of_a_review_are_bounded() -> None:
     assert sum(len(finding.patch) for finding in kept) <= PATCHES_CHARS_MAX
     assert [bool(finding.patch) for finding in kept] == [True] * 6 + [False]
     assert "at most 98304 characters" in kept[-1].note
+
+
+@pytest.mark.parametrize(("weight", "accepted"), [(1, False), (2, False), (3, True)])
+def test_a_patch_is_accepted_by_weight(weight: int, accepted: bool) -> None:
+    """Would catch seats that are counted instead of their weights, and a half that is taken for more."""
+    (finding,) = found(("one.py", 5))
+    weights, votes = {**SEATS, "b": weight}, said(b="accept/accept", c="accept", d="accept")
+    row = judge(finding, votes, weights, weights)
+    assert row.published and patch_accepted(row, votes, weights) is accepted

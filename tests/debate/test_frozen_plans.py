@@ -18,6 +18,7 @@ from madflow.core.proposal import Proposal
 from madflow.debate.facts import verifier
 from madflow.debate.run import replay, run
 from madflow.debate.setup import Debate
+from madflow.errors import ConfigError
 from madflow.ledger.sqlite import open_ledger
 from madflow.ports import ModelReply, ModelRequest, Quote, TurnView, Usage
 from madflow.testing.clock import ManualClock
@@ -63,7 +64,7 @@ def panel(first: list[Any], then: list[Any] | None = None) -> tuple[ScriptedMode
     return ScriptedModel(reply), seen
 
 
-def debated(root: Path | None, ledger: Any, model: Any, **more: Any) -> Proposal:
+def debated(root: Path | str | None, ledger: Any, model: Any, **more: Any) -> Proposal:
     debate = make_debate("proposal", model, ledger, root=root, fallback=(), **more)
     return sound(asyncio.run(run(debate, clock=ManualClock())))
 
@@ -243,3 +244,12 @@ def test_a_debate_that_dies_at_any_write_is_pinned_the_same(root: Path, tmp_path
     """Would catch facts that are lost between a reply and its record, or taken twice."""
     whole = each_write(tmp_path, lambda ledger: debated(root, ledger, panel([WRITE, WRITE], [PATCH, WRITE])[0]))
     assert [step["sha256_before"] for step in whole.to_json()["plan"]] == [sha(OLD), "absent"]
+
+
+def test_a_root_that_is_no_folder_is_refused_by_name(tmp_path: Path) -> None:
+    """Would catch a plan that is called impossible because the tree was misspelt. A text is a path, too."""
+    for root in (tmp_path / "nowhere", str(tmp_path / "nowhere")):
+        with pytest.raises(ConfigError, match="nowhere: no such folder"):
+            debated(root, opened(tmp_path), panel([WRITE])[0])
+    proposal = debated(str(tmp_path), opened(tmp_path, "m.db"), panel([WRITE])[0])
+    assert proposal.to_json()["plan"][0]["sha256_before"] == "absent"
