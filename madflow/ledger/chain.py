@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, BinaryIO, Final, NamedTuple, NoReturn
 
 import orjson
 
@@ -287,28 +287,33 @@ def verify_export(lines: Iterable[str]) -> tuple[int, str]:
     return check.count, check.head
 
 
-def verify_export_file(path: Path) -> tuple[int, str]:
+def verify_export_file(source: Path | BinaryIO) -> tuple[int, str]:
     """`verify_export` of a file: UTF-8, each line ended by one `\n`, the trailer too.
+
+    Args:
+        source: its path, or the file opened in binary mode.
 
     Raises:
         LedgerCorrupt: as `verify_export`; or a line is not UTF-8, not ended, or longer than any record.
         OSError: the file cannot be read.
     """
-    return verify_export(_file_lines(path))
+    if not isinstance(source, Path):
+        return verify_export(_file_lines(source))
+    with source.open("rb") as file:
+        return verify_export(_file_lines(file))
 
 
-def _file_lines(path: Path) -> Iterator[str]:
+def _file_lines(file: BinaryIO) -> Iterator[str]:
     number = 0
-    with path.open("rb") as file:
-        while line := file.readline(LINE_BYTES_MAX + 1):
-            number += 1
-            if not line.endswith(b"\n"):
-                what = f"is longer than {LINE_BYTES_MAX} bytes" if len(line) > LINE_BYTES_MAX else "was cut off"
-                raise LedgerCorrupt(f"line {number} of the export {path} {what}")
-            try:
-                yield line[:-1].decode()
-            except UnicodeDecodeError as error:
-                raise LedgerCorrupt(f"line {number} of the export {path} is not UTF-8 ({error})") from error
+    while line := file.readline(LINE_BYTES_MAX + 1):
+        number += 1
+        if not line.endswith(b"\n"):
+            what = f"is longer than {LINE_BYTES_MAX} bytes" if len(line) > LINE_BYTES_MAX else "was cut off"
+            raise LedgerCorrupt(f"line {number} of the export {what}")
+        try:
+            yield line[:-1].decode()
+        except UnicodeDecodeError as error:
+            raise LedgerCorrupt(f"line {number} of the export is not UTF-8 ({error})") from error
 
 
 def _parse_line(number: int, line: str) -> Row | None:
