@@ -92,8 +92,15 @@ class _DoesNotSettle(Execution):
         return True
 
 
+class _LockWithoutTerm(Execution):
+    """Takes a free lock, whoever asked for it before."""
+
+    def may_begin(self, key: KeyState) -> bool:
+        return True
+
+
 class _LateClock(Execution):
-    """Begins an attempt's time when it is sent, not when it is recorded."""
+    """Begins an attempt's time when it is sent, not before it is recorded, where there is nothing but time."""
 
     def time_left(self, begun: int) -> int:
         return STEP_TICKS
@@ -139,6 +146,7 @@ MUTANTS: Final[Mapping[str, Seams]] = MappingProxyType(
         "compensate_forward": Seams(due=_compensates_forward),
         "key_per_attempt": Seams(execution=_KeyPerAttempt),
         "skip_settled": Seams(execution=_DoesNotSettle),
+        "lock_without_term": Seams(execution=_LockWithoutTerm),
         "late_clock": Seams(execution=_LateClock),
         "forget_doubt": Seams(execution=_ForgetsDoubt),
     }

@@ -35,6 +35,7 @@ class Scenario:
     Attributes:
         nodes: all of them; voters: those who vote; submitters: those who stand for election.
         requests: (commit, the times at which somebody asks for it); faults: (time, (kind, node, how long)).
+        locks: whether effects begin under locks that carry the term, as on one machine; else there is only time.
         humans: whether doubts are answered; careless: how often a human speaks without having looked.
     """
 
@@ -44,6 +45,7 @@ class Scenario:
     commits: tuple[SimCommit, ...]
     requests: tuple[tuple[str, tuple[int, ...]], ...]
     faults: tuple[tuple[int, tuple[str, str, int]], ...]
+    locks: bool
     humans: bool
     careless: float
 
@@ -68,7 +70,8 @@ def scenario(rng: Random) -> Scenario:
         )
         for _ in range(rng.randint(2, 8))
     )
-    return Scenario(nodes, voters, submitters, commits, requests, faults, rng.random() < 0.85, rng.choice((0.0, 0.3)))
+    locks, humans, careless = rng.random() < 0.5, rng.random() < 0.85, rng.choice((0.0, 0.3))
+    return Scenario(nodes, voters, submitters, commits, requests, faults, locks, humans, careless)
 
 
 def _commit(rng: Random, number: int) -> SimCommit:

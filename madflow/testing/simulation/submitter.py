@@ -3,18 +3,20 @@
 What is decided is decided by the same functions: `core.journal`, `core.saga`. What differs is only how one waits: each
 `yield N` is a point at which the node may die, or be stopped and go on later with what it believed before.
 
-Two rules of the executor are load-bearing here, and each has its mutant:
+How is a submitter kept from acting that was stopped after its `started`, and goes on when another has taken over?
 
-- The time of an attempt runs from *before* its `started` is appended. Whoever finds that record may then wait the
-  attempt's time out, and knows that nothing of it is still to be sent, even by a submitter that was stopped.
-- A request never reaches its target after the attempt's time. So a submitter may probe when its own attempt timed out,
-  and one that takes over may once it has waited (`settled`).
+- Where submitters share a machine, an effect begins under a lock that carries the term: whoever takes over asks for it
+  first (`settled`), and from then on no smaller term gets it. This is what `madflow.effects` does.
+- Where they share none, there is only time: an attempt's time runs from *before* its `started` is appended, so who was
+  stopped finds it used up.
+
+In both, a request never reaches its target after the attempt's time; who takes over waits for that, and then probes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ...core.journal import CommitState, Direction, Journal, KeyState, slot_of
@@ -42,13 +44,14 @@ from ...core.saga import (
     drafts_for_result,
     rollback_of,
 )
-from ...ports import Appended, Duplicate, Entry, Event, Fenced, Sealed
+from ...ports import Event, Sealed
+from .desk import Desk, LedgerSilent, TermLost
 from .world import Request, SimCommit
 
 if TYPE_CHECKING:
     from .cluster import Cluster, Member
 
-__all__ = ["SCOPE", "Desk", "Execution", "LedgerSilent", "Submitter", "TermLost", "Waiting", "specs_of"]
+__all__ = ["SCOPE", "Execution", "Submitter", "Waiting", "specs_of"]
 
 SCOPE: Final = "sim"
 STEP_TICKS: Final = 28
@@ -59,18 +62,9 @@ SETTLE_TICKS: Final = 37
 
 COMMIT_TICKS: Final = 400
 POLL_TICKS: Final = 8
-TRIES_MAX: Final = 5
 ATTEMPTS_MAX: Final = 3
 
 Waiting: TypeAlias = Generator[int, None, None]
-
-
-class TermLost(Exception):
-    """The node no longer leads."""
-
-
-class LedgerSilent(Exception):
-    """The ledger does not say what became of an append."""
 
 
 def specs_of(commit: SimCommit) -> tuple[StepSpec, ...]:
@@ -89,86 +83,6 @@ def specs_of(commit: SimCommit) -> tuple[StepSpec, ...]:
         )
         for index, step in enumerate(commit.steps)
     )
-
-
-@dataclass(slots=True)
-class Desk:
-    """What everything under one term shares; `append` is the only way to write."""
-
-    cluster: Cluster
-    member: Member
-    term: int
-    journal: Journal
-    lost: bool = False
-
-    def check(self) -> None:
-        """Raise TermLost once the node has learnt that it no longer leads."""
-        if self.lost:
-            raise TermLost
-
-    def catch_up(self) -> None:
-        """Fold what is new, and let the election know the tip."""
-        for record in self.cluster.ledger.records[self.journal.place :]:
-            self.journal.add(record)
-        self.member.read_tip()
-
-    def append(self, items: Sequence[tuple[str, Mapping[str, Any]]]) -> Generator[int, None, bool]:
-        """Append all or none. Returns whether they were; False: a slot is taken, and the journal is up to date."""
-        entries = [Entry(Event(kind, payload), slot_of(kind, payload)) for kind, payload in items]
-        for _ in range(TRIES_MAX):
-            fate = self.cluster.ledger_fate(self.member)
-            answer = None if fate == "lost" else self.cluster.ledger.append(self.term, entries)
-            if isinstance(answer, Appended):
-                self.cluster.note(self.member, "appended", [f"{kind} {slot}" for kind, slot in _slots(entries)])
-            yield self.cluster.delay()
-            taken = self._take(None if fate != "ok" else answer)
-            if taken is not None:
-                return taken
-        raise LedgerSilent
-
-    def transact(self, slot: str, event: Event, request: Request) -> Generator[int, None, bool]:
-        """The effect and its outcome in one transaction."""
-
-        def work() -> Event:
-            self.cluster.world.send(request)
-            self.cluster.world.land(request)
-            return event
-
-        for _ in range(TRIES_MAX):
-            fate = self.cluster.ledger_fate(self.member)
-            answer = None if fate == "lost" else self.cluster.ledger.transact(self.term, slot, work)
-            yield self.cluster.delay()
-            taken = self._take(None if fate != "ok" else answer)
-            if taken is not None:
-                return taken
-        raise LedgerSilent
-
-    def _take(self, answer: Appended | Fenced | Duplicate | None) -> bool | None:
-        if isinstance(answer, Fenced):
-            self.cluster.note(self.member, "fenced", [f"term {self.term} by {answer.term}"])
-            self.cluster.counts["fenced"] += 1
-            self.lost = True
-            raise TermLost
-        if answer is None:
-            self.cluster.counts["unknown"] += 1
-        self.catch_up()
-        return None if answer is None else isinstance(answer, Appended)
-
-    def payload(self, commit: SimCommit, **fields: Any) -> dict[str, Any]:
-        """Who and what, and `fields`."""
-        return {
-            "term": self.term,
-            "commit_id": commit.commit_id,
-            "proposal_id": commit.proposal_id,
-            "proposal_digest": commit.proposal_id,
-            "agent_id": self.member.name,
-            "node": self.member.name,
-            **fields,
-        }
-
-
-def _slots(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    return [(entry.event.kind, entry.slot[:8] + entry.slot[64:]) for entry in entries]
 
 
 class Submitter:
@@ -362,10 +276,13 @@ class Execution:
         self.cluster.maybe_stop(self.member)
         yield 0
         self.desk.check()
+        begun = self.member.clock() if self.cluster.scenario.locks else begun
         if key.effect_class == "transactional":
             result = yield from self._transact(spec, key)
             if isinstance(result, Done):
                 return
+        elif not self.may_begin(key):
+            result = Failed("deposed", "a later submitter has asked for the lock", applied=False)
         elif self.time_left(begun) <= 0:
             result = Failed("timeout", "no time was left to send it", transient=True, applied=False)
         else:
@@ -377,6 +294,10 @@ class Execution:
     def drafts(self, spec: StepSpec, key: KeyState, result: Done | Failed) -> list[Draft]:
         """What to record of the attempt."""
         return drafts_for_result(spec, key, result)
+
+    def may_begin(self, key: KeyState) -> bool:
+        """Where there are locks: whether no later submitter has asked for this one."""
+        return not self.cluster.scenario.locks or self.cluster.world.lock(key.key, self.desk.term)
 
     def time_left(self, begun: int) -> int:
         """What is left of the attempt's time, by the node's own clock."""
@@ -429,6 +350,8 @@ class Execution:
         """Wait until nothing of the open attempt can happen any more. Returns whether that is certain."""
         if key.effect_class == "transactional":
             return True
+        if self.cluster.scenario.locks:
+            self.cluster.world.lock(key.key, self.desk.term)
         yield SETTLE_TICKS
         return self.cluster.quiet or self.cluster.rng.random() > 0.04
 

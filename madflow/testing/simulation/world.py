@@ -76,6 +76,7 @@ class World:
 
     Attributes:
         effects: how often each place took effect; sent: how often a submitter sent it.
+        locks: the highest term that asked for each key's lock, where there are locks.
         seen: keys that took effect; granted: retries that humans granted; spoken: places that a human spoke about.
     """
 
@@ -83,6 +84,7 @@ class World:
     wrong: Callable[[str], None]
     effects: dict[Place, int] = field(default_factory=dict)
     sent: dict[Place, int] = field(default_factory=dict)
+    locks: dict[str, int] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     granted: dict[Place, int] = field(default_factory=dict)
     spoken: set[Place] = field(default_factory=set)
@@ -93,6 +95,11 @@ class World:
         fate: Fate = "answered" if quiet else _FATES[int(self.rng.random() * len(_FATES))]
         self.fates[fate] = self.fates.get(fate, 0) + 1
         return fate
+
+    def lock(self, key: str, term: int) -> bool:
+        """Ask for a key's lock; refused once a greater term has asked."""
+        self.locks[key] = highest = max(term, self.locks.get(key, 0))
+        return highest == term
 
     def send(self, request: Request) -> None:
         """A submitter sends a request; whether it arrives is another question."""
