@@ -20,7 +20,7 @@ from ..core.gate import Known, Reason
 from ..core.panel import DEBATES_PROPOSAL, panel_state
 from ..core.panel import stream_name as panel_stream
 from ..core.state import State
-from ..errors import ConfigError, LedgerCorrupt
+from ..errors import ConfigError, LedgerCorrupt, LedgerError
 from ..ports import Ledger, Record
 
 __all__ = ["Listed", "known_proposal", "list_known"]
@@ -44,7 +44,8 @@ class Listed:
 def known_proposal(ledger: Ledger, proposal_id: str, *, now_ms: int) -> Known | None:
     """What the ledger knows of `proposal_id`; None where it knows nothing of that name.
 
-    A proposal of a debate that has a later version comes back as that later one.
+    A proposal of a debate that has a later version comes back as that later one. One whose records were pruned comes
+    back without a body, and with that problem.
 
     Args:
         now_ms: wall clock, milliseconds since the epoch: whether a panel's vote has expired; nothing else.
@@ -55,7 +56,9 @@ def known_proposal(ledger: Ledger, proposal_id: str, *, now_ms: int) -> Known | 
     if DEBATES_PROPOSAL.search(proposal_id):
         version = _VERSION.fullmatch(proposal_id)
         return _of_debate(ledger, version["debate"], int(version["number"])) if version else None
-    records = ledger.read(panel_stream(proposal_id))
+    records = _read(ledger, panel_stream(proposal_id))
+    if records is None:
+        return _pruned(proposal_id, "panel")
     return _of_panel(records, now_ms) if records else None
 
 
@@ -64,23 +67,40 @@ def list_known(ledger: Ledger, from_seq: int = 1) -> Iterator[Listed]:
 
     One pass over the ledger, nothing is folded; whether a proposal may be committed is not known by that.
     """
-    for record in ledger.scan(from_seq):
+    for record in ledger.scan(from_seq, pruned="skip"):
         if record.kind == "landed" and record.stream.startswith(_DEBATE):
             yield Listed(record.seq, str(record.payload["proposal"]["proposal_id"]), "debate")
         elif record.kind == "proposed" and record.stream.startswith(_PANEL):
             yield Listed(record.seq, record.stream.removeprefix(_PANEL), "panel")
 
 
+def _read(ledger: Ledger, stream: str) -> list[Record] | None:
+    """The stream's records; None where some of them are pruned."""
+    try:
+        return ledger.read(stream)
+    except LedgerCorrupt:
+        raise
+    except LedgerError:
+        ledger.read(stream, pruned="skip")  # raises again where anything else is wrong
+        return None
+
+
+def _pruned(proposal_id: str, source: str) -> Known:
+    why = f"the records of {proposal_id[:120]!r} were pruned: nobody can count its ballots any more; decide it anew"
+    return Known(proposal_id, None, None, "", 0, 0, source, problems=(Reason("pruned", why),))
+
+
 # --- debates ----------------------------------------------------------------------------------------------------
 
 
 def _of_debate(ledger: Ledger, debate_id: str, version: int) -> Known | None:
-    records = ledger.read(f"{_DEBATE}{debate_id}")
+    records, asked = _read(ledger, f"{_DEBATE}{debate_id}"), f"{debate_id}-p{version}"
+    if records is None:
+        return _pruned(asked, "debate")
     if not records:
         return None
     before, landed = _fold(records, debate_id)
     created_ms, max_age_ms = before.opened_ms, before.config.max_age_s * 1000
-    asked = f"{debate_id}-p{version}"
     if landed is None:
         return Known(asked, None, None, "", created_ms, created_ms + max_age_ms, "debate", open=True)
     body = _landed_again(before, debate_id)

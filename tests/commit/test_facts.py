@@ -140,6 +140,9 @@ def test_the_submitters_own_paths(tmp_path: Path) -> None:
         "real",
         "real/p.toml",
     )
+    assert protected_paths(root, None, None) == ("policy.toml", "real/p.toml")
+    (root / "other.toml").symlink_to(root / "src" / "a.py")
+    assert protected_paths(root, None, root / "other.toml")[-1] == "src/a.py"
     (tmp_path / "alias").symlink_to(root)
     assert protected_paths(tmp_path / "alias", tmp_path / "alias" / "state" / "l.db", None)[0] == "policy.toml"
     assert "state" in protected_paths(tmp_path / "alias", root / "state" / "l.db", None)

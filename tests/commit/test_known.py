@@ -157,3 +157,17 @@ async def test_a_list_of_what_is_known_goes_on_where_it_stopped(ledger: SqliteLe
     assert (first.proposal_id, first.source) == ("d-p1", "debate")
     assert second == Listed(second.seq, name, "panel") and second.seq > first.seq
     assert list(list_known(ledger)) == [first, second]
+
+
+async def test_what_was_pruned_cannot_be_counted(ledger: SqliteLedger, clock: Clock) -> None:
+    """Would catch a worker that dies of a pruned debate, or a vote counted without the ballots that are gone."""
+    await debate(ledger, clock, ALL)
+    name = await propose(ledger, [WRITE], panel="a,b", proposer="a", clock=clock)
+    await vote(ledger, name, agent="a", decision="approve", clock=clock)
+    ledger.prune(lambda record: record.kind not in ("answered", "ballot"))
+    for pruned in ("d-p1", name):
+        known = known_proposal(ledger, pruned, now_ms=clock.now_ms())
+        assert known is not None and known.body is None and [p.code for p in known.problems] == ["pruned"]
+    assert [listed.proposal_id for listed in list_known(ledger)] == ["d-p1", name]
+    ledger.prune(lambda record: record.kind not in ("landed", "proposed"))
+    assert list(list_known(ledger)) == []

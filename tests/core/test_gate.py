@@ -286,6 +286,7 @@ def test_what_the_plan_was_frozen_against_is_still_there() -> None:
     later = but(PATCH, sha256_before="c" * 64)
     assert isinstance(judge([WRITE, later, but(READ, sha256="d" * 64)]), Admitted)
     assert [(r.code, r.step) for r in reasons(judge([later, WRITE]))] == [("changed_since", 0)]
+    assert [(r.code, r.step) for r in reasons(judge([READ, GIT, later]))] == [("changed_since", 2)]
 
 
 def test_timeouts_and_names_that_cannot_be() -> None:

@@ -16,7 +16,7 @@ from gate_world import (
     reasons,
 )
 
-from madflow.core.gate import CREATED_SKEW_MS, REASONS_MAX, Admitted, Rejected
+from madflow.core.gate import CREATED_SKEW_MS, REASONS_MAX, Admitted, Reason, Rejected
 from madflow.core.policy import Policy, parse_policy
 
 
@@ -59,9 +59,26 @@ def test_the_policys_rule_counts_the_ballots_again() -> None:
     heavy = {**POLICY, "admit": {"rule": "supermajority:3/4"}}
     assert isinstance(judge(votes=two, weights={"a": 2, "b": 2}, policy=heavy), Admitted)
     assert codes(judge(votes=two, weights={"c": 2}, rule="plurality", policy=heavy))[-1] == "policy_rule"
+    silent = {"a": "approve", "b": "approve", "c": "missing"}
+    assert codes(judge(votes=silent, policy=strict)) == ["policy_rule"]
     veto = {**POLICY, "admit": {"rule": "veto(c):majority"}}
     assert codes(judge(votes=two, policy=veto)) == ["policy_rule"]
     assert codes(judge(policy={**POLICY, "admit": {"rule": "veto(boss):majority"}})) == ["policy_rule"]
+
+
+def test_a_judges_seat_holds_no_ballot() -> None:
+    """Would catch a judge's weight that is counted as eligible, or as a seat."""
+    panel = [*body_of([WRITE])["panel"], {"agent": "j", "role": "judge", "weight": 9, "family": "x"}]
+    assert isinstance(judge(panel=panel, policy={**POLICY, "admit": {"min_eligible": 3}}), Admitted)
+    assert codes(judge(panel=panel, policy={**POLICY, "admit": {"min_eligible": 4}})) == ["too_few_seats"]
+
+
+def test_what_the_loader_found_counts() -> None:
+    """Would catch a proposal that is admitted although its records say that another took its place."""
+    problem = Reason("superseded", "by another")
+    assert codes(judge(known={"problems": (problem,)})) == ["superseded"]
+    assert codes(judge(known={"problems": (problem,), "body": None})) == ["superseded"]
+    assert codes(judge(known={"body": None})) == ["ledger_differs"]
 
 
 def test_how_many_and_how_diverse() -> None:

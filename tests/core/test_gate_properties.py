@@ -179,6 +179,9 @@ def test_the_suggestion_for_every_kind() -> None:
     text = suggestion([parse_step(step) for step in EVERY_KIND])
     policy = parse_policy({**tomllib.loads(text), "databases": POLICY["databases"]})
     assert isinstance(judge(EVERY_KIND, policy=policy), Admitted)
+    two = [parse_step({"step": "http", **request("a", "GET")}), parse_step({"step": "http", **request("b", "PUT")})]
+    mixed = parse_step({"step": "http", **request("a", "PUT")})
+    assert denials(mixed, "", parse_policy(tomllib.loads(suggestion(two)))) != ()
     odd = parse_step({"step": "test", "cmd": ['x"]\n[[allow]]\n\x7f\u2028é\\']})
     assert parse_policy(tomllib.loads(suggestion([odd]))).allow[0].commands == (odd.cmd[0],)  # type: ignore[union-attr]
     long = [parse_step({"step": "read", "target": f"file:{n}{'x' * 900}"}) for n in range(20)]
