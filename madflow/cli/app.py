@@ -20,8 +20,8 @@ __all__ = ["cli", "main"]
 
 # Verb → its module and what `madflow --help` says of it; kept here so that help imports no verb.
 _VERBS: Final = {
-    "commit": ("commit", "Carry out an approved proposal, once, through the one elected submitter."),
     "check": ("check", "Look where a proposal stands: 0 if it is approved."),
+    "commit": ("commit", "Carry out an approved proposal, once, through the one elected submitter."),
     "debate": ("debate", "Debate a question or a task file to a checked proposal."),
     "doctor": ("doctor", "Check what a debate needs on this machine."),
     "execute": ("commit", "Another name of commit."),

@@ -42,7 +42,7 @@ def summary(
     numbers = ", ".join(f"{key} {one_line(str(value), 60)}" for key, value in sorted(decision.stop_numbers.items()))
     lines += ["", f"Stopped: {decision.stop_reason}" + (f" ({numbers})" if numbers else "")]
     lines += [f"Rule: {decision.rule}, threshold {decision.threshold}, decided by {one_line(decision.decided_by, 80)}"]
-    lines += [f"Cost: {_cost(proposal.usage)}"]
+    lines += [f"Cost: {_cost(proposal.usage)}"] if proposal.usage else []  # a panel's ballots cost no tokens
     lines += [f"Proposal: {proposal.proposal_id}  digest {proposal.digest[:16]}  expires {proposal.expires_at}"]
     lines += [f"Written: {one_line(out, 300)}"] if out else []
     if proposal.approved and proposal.plan:
