@@ -5,7 +5,8 @@
 Scenarios (a leader renews from a thread and appends without a pause; a follower waits to take over):
 
     killed      a SIGSTOP from outside, at any moment, past the lease; then SIGCONT
-    inside      the same, but the leader stops itself inside a write transaction of SQLite
+    inside      the same, but the leader stops itself inside a write transaction, in its own work
+    disk        the same, at some write or sync of SQLite's -wal file, before it is done or halfway through
     standing    the same, but it stops before its vote is recorded: it holds the lock and leads nothing yet
     fence       the leader stops itself, another is elected behind its back (another lock folder), then it goes on and
                 appends: the ledger alone has to refuse
@@ -38,8 +39,9 @@ from typing import Any
 from madflow.clock import SystemClock
 from madflow.election.heartbeat import Heartbeat
 from madflow.election.local import LocalElector
-from madflow.ledger.sqlite import open_ledger
+from madflow.ledger.sqlite import SqliteLedger, open_ledger
 from madflow.ports import Appended, Entry, Event, Execute, Fenced, Held, Sealed, Term
+from madflow.testing.disk import FaultyDisk
 
 SCOPE = "s"
 LEASE_S = 0.3
@@ -149,10 +151,17 @@ class Child:
 
 
 async def _elect(
-    folder: Path, node: str, *, locks: str = "locks", timeout_s: float = LONG_S, clock: Any = None, own: bool = True
+    folder: Path,
+    node: str,
+    *,
+    locks: str = "locks",
+    timeout_s: float = LONG_S,
+    clock: Any = None,
+    own: bool = True,
+    disk: FaultyDisk | None = None,
 ) -> tuple[Any, LocalElector, Term | Held]:
     clock = clock or SystemClock()
-    ledger = open_ledger(folder / "ledger.db", clock=clock)
+    ledger = SqliteLedger(folder / "ledger.db", clock=clock, vfs=disk.name if disk else None)
     votes: Any = StopsBeforeItVotes(ledger) if node == "standing" else ledger
     elector = LocalElector(votes, lock_dir=folder / locks, clock=clock, may_be_killed=own)
     return ledger, elector, await elector.campaign(SCOPE, node, ttl_s=LEASE_S, timeout_s=timeout_s)
@@ -168,11 +177,15 @@ async def _note(ledger: Any, term: Term, number: int) -> Any:
     return await ledger.append(SCOPE, term.number, [Entry(Event("noted", {"term": term.number, "n": number}))])
 
 
-def leader(folder: Path, node: str, how: str, *, own: bool = True, clock: Any = None) -> Callable[..., Any]:
-    """Lead and append until fenced or killed. `how`: "" | "inside" | "between", where it stops itself at its fifth."""
+def leader(
+    folder: Path, node: str, how: str, *, own: bool = True, clock: Any = None, seed: int = 0
+) -> Callable[..., Any]:
+    """Lead and append until fenced or killed. `how`: "" | "inside" | "disk" | "between", where it stops itself at its
+    fifth."""
 
     async def run(say: Callable[..., None]) -> None:
-        ledger, elector, term = await _elect(folder, node, clock=clock, own=own)
+        disk, draw = FaultyDisk() if how == "disk" else None, random.Random(seed)
+        ledger, elector, term = await _elect(folder, node, clock=clock, own=own, disk=disk)
         assert isinstance(term, Term), term
         await _seal(ledger, term)
         say(elected=term.number)
@@ -186,6 +199,14 @@ def leader(folder: Path, node: str, how: str, *, own: bool = True, clock: Any = 
                 if number == 5 and how == "inside":
                     found = await ledger.transact(SCOPE, term.number, "stopping", stopping, timeout_s=60.0)
                 else:
+                    if number == 5 and disk is not None:
+                        disk.end(
+                            at=draw.randint(1, 8),
+                            by=signal.SIGSTOP,
+                            on={"write", "sync"},
+                            files={"wal"},
+                            torn=draw.random() < 0.5,
+                        )
                     if number == 5 and how == "between":
                         os.kill(os.getpid(), signal.SIGSTOP)
                     found = await _note(ledger, term, number)
@@ -291,7 +312,7 @@ def read(folder: Path) -> list[list[int]]:
 
 
 def killed(folder: Path, draw: random.Random, how: str = "") -> dict[str, Any]:
-    old = Child(leader(folder, "old", how))
+    old = Child(leader(folder, "old", how, seed=draw.randrange(1 << 30)))
     new = None
     try:
         first = old.hear("elected")
@@ -316,10 +337,6 @@ def killed(folder: Path, draw: random.Random, how: str = "") -> dict[str, Any]:
         old.end()
         if new is not None:
             new.end()
-
-
-def inside(folder: Path, draw: random.Random) -> dict[str, Any]:
-    return killed(folder, draw, "inside")
 
 
 def standing(folder: Path, _draw: random.Random) -> dict[str, Any]:
@@ -447,7 +464,8 @@ def contenders(folder: Path, terms: int, draw: random.Random) -> dict[str, Any]:
 
 SCENARIOS: dict[str, Callable[[Path, random.Random], dict[str, Any]]] = {
     "killed": killed,
-    "inside": inside,
+    "inside": lambda folder, draw: killed(folder, draw, "inside"),
+    "disk": lambda folder, draw: killed(folder, draw, "disk"),
     "standing": standing,
     "fence": fence,
     "host": host,

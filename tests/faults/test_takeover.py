@@ -35,7 +35,9 @@ def sweep(scenario: str, some: int, full: int, *, at_once: int = 2) -> list[dict
     return found
 
 
-@pytest.mark.parametrize(("scenario", "some", "full"), [("killed", 4, 120), ("inside", 4, 80), ("standing", 2, 20)])
+@pytest.mark.parametrize(
+    ("scenario", "some", "full"), [("killed", 4, 100), ("inside", 2, 50), ("disk", 4, 50), ("standing", 2, 20)]
+)
 def test_a_stopped_leader_is_followed_and_appends_nothing(scenario: str, some: int, full: int) -> None:
     """Past its lease it is killed, wherever it was stopped, inside a write transaction too; nothing of its term comes
     after the seal of the next. Catches a takeover that waits for a lock which a stopped process holds."""
