@@ -15,7 +15,6 @@ It includes `LedgerSuite`; read there what `make_ledger` and `lacks` are. More c
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from ..errors import LedgerError
 from ..ports import Appended, Duplicate, Entry, Event, Execute, Fenced, FencedLedger, Record, Sealed, Stale
 from .ledger_suite import LedgerSuite, ListLedger, _event, _raises
 
-__all__ = ["FencedLedgerSuite", "ListFencedLedger", "contend"]
+__all__ = ["FencedLedgerSuite", "ListFencedLedger", "contend", "take_over"]
 
 MakeFenced = Callable[[], FencedLedger]
 
@@ -79,6 +78,16 @@ def contend(ledger: FencedLedger, scope: str, node: str, terms: int) -> int:
                 result = await ledger.append(scope, term, [Entry(_said(node, term))])
                 fenced += isinstance(result, Fenced)
         return fenced
+
+    return asyncio.run(run())
+
+
+def take_over(ledger: FencedLedger, scope: str, term: int) -> list[str]:
+    """Seal `scope` for `term` and take its slot "x"; the names of the two answers."""
+
+    async def run() -> list[str]:
+        answers = [await ledger.seal(scope, term, _event(5)), await ledger.append(scope, term, [_entry(6, "x")])]
+        return [type(answer).__name__ for answer in answers]
 
     return asyncio.run(run())
 
@@ -298,9 +307,9 @@ class FencedLedgerSuite(LedgerSuite):
 
         async def lead() -> list[Any]:
             answers: list[Any] = [await ledger.seal("s", 1, _event(0)), await ledger.append("s", 1, [_entry(1)])]
-            child = self._child(ledger, self._SEALS, stdout=subprocess.PIPE)
+            child = self._child(ledger, self._TAKES_OVER, stdout=subprocess.PIPE)
             out, _ = await asyncio.to_thread(child.communicate, timeout=60)
-            assert json.loads(out) == ["Sealed", "Appended"]
+            assert out.split() == [b"Sealed", b"Appended"]
             return [*answers, await ledger.append("s", 1, [_entry(2)]), await ledger.append("s", 2, [_entry(3, "x")])]
 
         answers = asyncio.run(lead())
@@ -407,16 +416,7 @@ class FencedLedgerSuite(LedgerSuite):
         ledger.close()
         make_ledger().close()
 
-    _SEALS = """
-import asyncio, json
-from madflow.ports import Entry
-async def run():
-    sealed = await ledger.seal("s", 2, suite._event(5))
-    appended = await ledger.append("s", 2, [Entry(suite._event(6), "x")])
-    print(json.dumps([type(sealed).__name__, type(appended).__name__]))
-asyncio.run(run())
-ledger.close()
-"""
+    _TAKES_OVER = "from madflow.testing.fenced_suite import take_over\nprint(*take_over(ledger, 's', 2), flush=True)\nledger.close()"
 
     @staticmethod
     async def _with_table(ledger: FencedLedger) -> None:

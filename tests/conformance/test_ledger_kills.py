@@ -7,7 +7,6 @@ requests each time, says on a pipe what was acknowledged, and is ended at the n-
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -97,11 +96,12 @@ def in_child(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with contextlib.suppress(BaseException):  # nothing of the test runner may run on in the child
+        try:
             os.close(reading)
             work(lambda text: os.write(writing, text.encode() + b" ") and None)
             os._exit(0)
-        os._exit(9)
+        finally:
+            os._exit(9)  # nothing of the test runner may run on in the child
     os.close(writing)
     return pid, reading
 
