@@ -162,7 +162,8 @@ def receipt_text(receipt: Receipt) -> str:
         tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
         code = f" ({step.error_code}{f': {said}' if said else ''})" if step.error_code else ""
         by = f", said by {one_line(step.resolved_by, 80)}" if step.resolved_by else ""
-        lines.append(f"  {what} {step.step_index}: {step.status}{tries}{by}{code}")
+        about = one_line(f"{step.step} {', '.join(step.targets)}", 160)
+        lines.append(f"  {what} {step.step_index}: {step.status}{tries}{by}  {about}{code}")
         if step.status == "in_doubt":
             lines.append(
                 f"    look, then: madflow resolve {step.idempotency_key[:16]} --as done|failed|retry --by NAME"

@@ -134,6 +134,7 @@ class Execution:
             facts = await self._bounded(self._effect(spec).prepare(self._step(spec), ctx), ctx.timeout_s)
         failed = replace(facts, transient=False, applied=False) if isinstance(facts, Failed) else None
         intent: dict[str, Any] = {
+            "step": self._step(spec)["step"],
             "step_digest": spec.digest,
             "effect_class": spec.classes[direction],
             "undoable": spec.undoable,
@@ -236,6 +237,7 @@ class Execution:
 
     async def _doubt_without_undo(self, spec: StepSpec, action: Doubt) -> None:
         intent = {
+            "step": self._step(spec)["step"],
             "step_digest": spec.digest,
             "effect_class": "non_verifiable",
             "undoable": spec.undoable,

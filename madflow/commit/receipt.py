@@ -16,13 +16,15 @@ __all__ = ["Receipt", "StepReceipt", "commit_document", "commit_records", "recei
 
 
 class StepReceipt(BaseModel):
-    """One step of a commit, in one direction."""
+    """One step of a commit, in one direction. `step`: its kind; `targets`: what it touches."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step_index: int
     direction: Literal["do", "undo"]
     idempotency_key: str
+    step: str
+    targets: tuple[str, ...]
     effect_class: str
     status: Literal["intended", "started", "retryable", "done", "failed", "in_doubt"]
     attempts: int
@@ -97,6 +99,8 @@ def _step(key: KeyState) -> StepReceipt:
         step_index=key.index,
         direction=key.direction,
         idempotency_key=key.key,
+        step=key.step,
+        targets=key.targets,
         effect_class=key.effect_class,
         status=key.status,
         attempts=key.attempt,

@@ -102,6 +102,7 @@ class CommitRecord(BaseModel):
     direction: Direction | None = None
     kind: str
     idempotency_key: str | None = None
+    step: str | None = None
     step_digest: str | None = None
     effect_class: EffectClass | None = None
     undoable: Undoable | None = None
@@ -187,6 +188,8 @@ class KeyState:
     effect_class: EffectClass
     facts: Mapping[str, Any]
     timeout_ms: int
+    step: str = ""
+    targets: tuple[str, ...] = ()
     status: KeyStatus = "intended"
     attempt: int = 0
     granted: int = 0
@@ -311,4 +314,6 @@ def _intended(payload: Mapping[str, Any]) -> KeyState:
         effect_class=payload["effect_class"],
         facts=payload.get("facts") or {},
         timeout_ms=int(payload.get("timeout_ms") or 0),
+        step=str(payload.get("step") or ""),
+        targets=tuple(payload.get("resource_targets") or ()),
     )
