@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ ANY_COMMAND = Policy.model_validate({"allow": [{"step": ["command", "test"], "co
 def context(root: Path, **changes: Any) -> EffectContext:
     """A context beneath `root`; its ledger's folder is `<root>/.madflow`."""
     usual: dict[str, Any] = {
-        "key": "0123456789abcdef",
+        "key": sha256(str(root).encode()).hexdigest(),  # another in each test: `living` finds processes by it
         "term": 1,
         "attempt": 1,
         "commit_id": "c-1",

@@ -225,6 +225,14 @@ async def test_what_a_command_leaves_behind_is_ended(tmp_path: Path) -> None:
     assert (tmp_path / "pid").exists()
 
 
+async def test_what_is_left_behind_may_clean_up(tmp_path: Path) -> None:
+    """Catches a SIGKILL without the grace that a SIGTERM gives."""
+    left = "trap 'echo bye > bye; exit' TERM; touch up; while :; do sleep 0.02; done"
+    done = await do(tmp_path, sh(f"({left}) & while ! test -e up; do sleep 0.02; done"))
+    assert isinstance(done, Done) and done.result["left_behind"] >= 1
+    assert await appears(tmp_path / "bye") == "bye\n"
+
+
 async def test_a_cancellation_ends_the_command(tmp_path: Path) -> None:
     """Catches a cancelled step whose command runs on; and one whose cancellation returns before the command is dead."""
     ctx = context(tmp_path)

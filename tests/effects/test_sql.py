@@ -220,7 +220,9 @@ async def test_files_that_are_no_database_of_a_step(root: Path) -> None:
     (root / "data" / "soft.db").symlink_to(root / "data" / "app.db")
     (root / "linked").symlink_to(root / "data")
     (root / "data" / "text.db").write_text("no database at all" * 100)
+    open_ledger(root / "data" / "elsewhere.db", clock=SystemClock()).close()
     for path, code in (
+        ("data/elsewhere.db", "protected"),
         ("data/hard.db", "protected"),
         ("data/other.db", "protected"),
         (".madflow/ledger.db", "protected"),

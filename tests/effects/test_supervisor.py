@@ -61,7 +61,7 @@ def test_a_submitter_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
     for number in range(8):
         root = tmp_path / str(number)
         root.mkdir()
-        ctx = context(root, key=f"{seed}-{number}")
+        ctx = context(root, key=f"{tmp_path.name}-{number}")
         with submitter(lambda ctx=ctx: EFFECT.do(STEP, {}, ctx)) as pid:
             signal.sigtimedwait([], draw.uniform(0.0, 0.06))
             kill(pid)
@@ -140,11 +140,13 @@ def test_nothing_starts_without_a_go(tmp_path: Path, end: str) -> None:
 
 
 def test_by_hand_the_command_starts(tmp_path: Path) -> None:
-    """The positive control of the tests around it."""
-    with started(context(tmp_path)) as process:
+    """The positive control of the tests around it; and the lock is free when the end is told."""
+    ctx = context(tmp_path)
+    with started(ctx) as process:
         assert process.stdout.readline() == b'{"state": "ready"}\n'  # type: ignore[union-attr]
         process.stdin.write(b"go 5000\n")  # type: ignore[union-attr]
         assert b'"why": "ended", "exit_code": 0' in process.stdout.readline()  # type: ignore[union-attr]
+        os.close(take_lock(f"{ctx.run_dir}/{ctx.key}.lock", 2))
     assert (tmp_path / "started").exists()
 
 
