@@ -355,12 +355,14 @@ class Execution:
         yield SETTLE_TICKS
         return self.cluster.quiet or self.cluster.rng.random() > 0.04
 
-    def _probe(self, spec: StepSpec, key: KeyState) -> Waiting:
-        found: Done | Absent | Uncertain
+    def found(self, key: KeyState) -> Done | Absent | Uncertain:
+        """What the target says."""
         if not self.cluster.quiet and self.cluster.rng.random() < 0.1:
-            found = Uncertain("the target does not answer")
-        else:
-            found = Done() if self.cluster.world.has(self.request(key).key) else Absent()
+            return Uncertain("the target does not answer")
+        return Done() if self.cluster.world.has(self.request(key).key) else Absent()
+
+    def _probe(self, spec: StepSpec, key: KeyState) -> Waiting:
+        found = self.found(key)
         yield self.cluster.delay()
         yield from self._record(spec, key.direction, drafts_for_probe(spec, key, found))
 
