@@ -1,7 +1,7 @@
 """Pruning: the payloads of chosen records go, what the chain needs of them stays.
 
-    1. every record is offered to the caller's `keep`; those of `commit/…` and `pruned` are not: what was done, and
-       what was removed, stays readable
+    1. every record is offered to the caller's `keep`; those of `commit/…`, `election/…` and `pruned` are not: what
+       was done, who was elected, and what was removed, stays readable
     2. in one transaction, a record of the stream `pruned` says which seqs, and their payloads become NULL
     3. the -wal file, which still holds the old pages, is emptied into the ledger and truncated
 
@@ -21,6 +21,7 @@ from .requests import PruneRequest
 __all__ = ["Pruned", "choose", "prune_requests"]
 
 RECORDS_PER_REQUEST_MAX = 4_096
+_STAYS = (COMMIT, "election/")  # without its votes, a scope could elect nobody any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def choose(rows: Iterable[Row], keep: Callable[[Record], bool]) -> list[tuple[in
     """The seqs whose payloads are to go, as ranges. Raises what `keep` raises, and LedgerCorrupt."""
     ranges: list[tuple[int, int]] = []
     for row in rows:
-        if row.payload is None or row.stream == PRUNED or row.stream.startswith(COMMIT) or keep(to_record(row)):
+        if row.payload is None or row.stream == PRUNED or row.stream.startswith(_STAYS) or keep(to_record(row)):
             continue
         first = ranges.pop()[0] if ranges and ranges[-1][1] == row.seq - 1 else row.seq
         ranges.append((first, row.seq))

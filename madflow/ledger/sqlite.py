@@ -210,8 +210,9 @@ class SqliteLedger:
     def prune(self, keep: Callable[[Record], bool]) -> Pruned:
         """Remove the payloads of the records that `keep` does not keep; blocks this thread until that is durable.
 
-        The chain goes on to verify, and a record of the stream `pruned` says what went. Records of `commit/…` are not
-        offered: they stay. If it is interrupted, some are pruned, and those are announced; run it again.
+        The chain goes on to verify, and a record of the stream `pruned` says what went. Records of `commit/…` and
+        `election/…` are not offered: they stay. If it is interrupted, some are pruned, and those are announced; run it
+        again.
 
         Raises:
             what `keep` raises, before anything is removed; LedgerPoisoned, LedgerError as `record`.

@@ -20,6 +20,7 @@ from madflow.election.local import LocalElector
 from madflow.election.process import Identity, has_ended, holds_lock, identity_of_this_process, stop
 from madflow.election.register import ATTEMPTS_MAX, Register
 from madflow.errors import LedgerConflict, LedgerCorrupt
+from madflow.ledger.sqlite import open_ledger
 from madflow.ports import Event, Held, Lost, Record, Renewed, Term
 from madflow.testing.clock import ManualClock
 
@@ -467,6 +468,19 @@ async def test_a_wrong_hint_is_no_harm(machine: Machine, place: int) -> None:
     with machine.heart.open("r+b") as file:
         write_heart(file.fileno(), _heart(machine, place=place))
     assert (await machine.elected(machine.elector(), "b")).number == 6
+
+
+async def test_pruning_a_ledger_leaves_its_votes(machine: Machine) -> None:
+    """A scope whose votes were pruned could elect nobody any more."""
+    with open_ledger(machine.folder / "ledger.db", clock=machine.clock) as ledger:
+
+        def elector() -> LocalElector:
+            return LocalElector(ledger, lock_dir=machine.folder / "locks", clock=machine.clock)
+
+        first = elector()
+        await first.resign(await machine.elected(first, "a"))
+        ledger.prune(lambda _record: False)
+        assert (await machine.elected(elector(), "b")).number == 2
 
 
 @pytest.mark.parametrize("payloads", [[{"term": "1"}], [{"term": True}], [{}], [{"term": 2}, {"term": 2}]])
