@@ -38,6 +38,7 @@ __all__ = [
     "Inspected",
     "Place",
     "inspect",
+    "open_dir",
     "open_place",
     "read_file",
     "remove_file",

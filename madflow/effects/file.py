@@ -28,13 +28,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
-from ..core.plan import ABSENT, PatchStep, ReadStep, Step, WriteStep, parse_step
+from ..core.plan import ABSENT, PatchStep, ReadStep, WriteStep
 from ..core.saga import Absent, Done, Failed, Uncertain
-from ..errors import EffectError, PlanError
+from ..errors import EffectError
 from ..ports import EffectContext
 from .beneath import FILE_BYTES_MAX, Content, Place, open_place
 from .fence import TimeLimit, holding, in_thread, settled
 from .patch import content_after
+from .steps import check_allowed, parsed, wrong_kind
 from .walk import flush_folder, write_all
 
 __all__ = ["FileEffect"]
@@ -58,8 +59,8 @@ class FileEffect:
         Returns:
             {"before", "after": a SHA-256 in hex or "absent"; "mode": the permission bits before, or None; "kept": the
             kept content's SHA-256, or None; "parents": the folders that the step has to make}; of a `read` {}.
-            Failed: "precondition_unpinned", "precondition_failed", "patch_mismatch", "bad_content", "too_large", and
-            what `beneath` refuses. Nothing has happened then.
+            Failed: "permission_denied", "precondition_unpinned", "precondition_failed", "patch_mismatch",
+            "bad_content", "too_large", "cannot_keep", and what `beneath` refuses. Nothing has happened then.
         """
         return await in_thread(lambda limit: self._prepare(_parsed(step), ctx, limit), ctx.timeout_s)
 
@@ -83,6 +84,7 @@ class FileEffect:
         return open_place(ctx.root, step.target.removeprefix("file:"), protected=self._protected)
 
     def _prepare(self, step: _FileStep, ctx: EffectContext, limit: TimeLimit) -> Mapping[str, Any]:
+        check_allowed(step, ctx.policy)
         with self._place(step, ctx) as place:
             seen = place.read()
             missing = place.missing
@@ -140,7 +142,6 @@ class FileEffect:
                 data = self._after(step, seen, wanted)
             else:
                 data = None if wanted == ABSENT else _kept(ctx.run_dir, wanted)
-            limit.check()
             if data is not None:
                 mode = None if forward else facts["mode"]
                 place.replace(data, token=ctx.key, seen=seen, mode=mode, proceed=limit.check)
@@ -192,13 +193,10 @@ _FileStep = ReadStep | WriteStep | PatchStep
 
 def _parsed(step: Mapping[str, Any]) -> _FileStep:
     """The step, validated again. Raises EffectError: "bad_step"."""
-    try:
-        parsed: Step = parse_step(step)
-    except PlanError as error:
-        raise EffectError("bad_step", str(error), applied=False) from error
-    if not isinstance(parsed, ReadStep | WriteStep | PatchStep):
-        raise EffectError("bad_step", f"FileEffect performs read, write and patch, not {parsed.step}", applied=False)
-    return parsed
+    known = parsed(step)
+    if not isinstance(known, ReadStep | WriteStep | PatchStep):
+        raise wrong_kind("FileEffect", "read, write and patch", known)
+    return known
 
 
 def _sha256(data: bytes | None) -> str:

@@ -32,13 +32,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ..core.plan import GitCommitStep, parse_step
+from ..core.plan import GitCommitStep
 from ..core.saga import Absent, Done, Failed, Uncertain
-from ..errors import EffectError, PlanError
+from ..errors import EffectError
 from ..ports import EffectContext
 from .beneath import Content, open_place
 from .fence import TimeLimit, failed, holding_async, settled
 from .gitprogram import Git, check_repository
+from .steps import check_allowed, parsed, wrong_kind
 
 __all__ = ["GitEffect"]
 
@@ -69,9 +70,9 @@ class GitEffect:
         Returns:
             {"ref", "parent", "old": the ref's commit, or None; "new": the commit; "tree"; "entries": per path what is
             committed, "MODE SHA" or "" for removed; "index": the same of the index, or None where the branch is not
-            checked out}. Failed: "nothing_to_commit", "no_such_path", "no_repository", "no_commit", "no_git",
-            "filtered", "unmerged", "merge_under_way", "checked_out_elsewhere", "git_failed", and what `beneath`
-            refuses. No ref has moved then.
+            checked out}. Failed: "permission_denied", "nothing_to_commit", "no_such_path", "no_repository",
+            "no_commit", "no_git", "filtered", "unmerged", "merge_under_way", "checked_out_elsewhere", "git_failed",
+            and what `beneath` refuses. No ref has moved then.
         """
         return await self._within(step, ctx, self._prepare)
 
@@ -101,16 +102,17 @@ class GitEffect:
         limit = TimeLimit(ctx.timeout_s)
         try:
             limit.check()
-            parsed = _parsed(step)
+            known = _parsed(step)
             root = ctx.root.resolve()
-            check_repository(root, parsed.target.removeprefix("git:"))
+            check_repository(root, known.target.removeprefix("git:"))
             async with holding_async(ctx, limit) as held:
                 git = Git(root, ctx.run_dir, limit, held=held, program=self._program)
-                return await work(_Job(parsed, ctx, root, git, limit, facts or {}, self._protected))
+                return await work(_Job(known, ctx, root, git, limit, facts or {}, self._protected))
         except EffectError as error:
             return failed(error)
 
     async def _prepare(self, job: _Job) -> Mapping[str, Any]:
+        check_allowed(job.step, job.ctx.policy)
         old = await job.commit_at(job.ref)
         await job.check_branch()
         parent = old or await job.commit_at("HEAD")
@@ -179,17 +181,14 @@ class GitEffect:
 
 def _parsed(step: Mapping[str, Any]) -> GitCommitStep:
     """The step, validated again. Raises EffectError: "bad_step"."""
-    try:
-        parsed = parse_step(step)
-    except PlanError as error:
-        raise EffectError("bad_step", str(error), applied=False) from error
-    if not isinstance(parsed, GitCommitStep):
-        raise EffectError("bad_step", f"GitEffect performs git_commit, not {parsed.step}", applied=False)
-    if "\0" in parsed.message:
+    known = parsed(step)
+    if not isinstance(known, GitCommitStep):
+        raise wrong_kind("GitEffect", "git_commit", known)
+    if "\0" in known.message:
         raise EffectError("bad_step", "the message of a commit holds a NUL character", applied=False)
-    if len(set(parsed.paths)) < len(parsed.paths):
+    if len(set(known.paths)) < len(known.paths):
         raise EffectError("bad_step", "a path is listed twice; list it once", applied=False)
-    return parsed
+    return known
 
 
 @dataclass(frozen=True, slots=True)

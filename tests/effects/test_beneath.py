@@ -17,12 +17,20 @@ from typing import Any
 
 import pytest
 
+from madflow.core.policy import parse_policy
 from madflow.core.saga import Absent, Done, Failed
 from madflow.effects.beneath import inspect, open_place, read_file, remove_file, replace_file
 from madflow.effects.file import FileEffect
 from madflow.effects.walk import open_dir
 from madflow.errors import EffectError
-from madflow.testing.effect_suite import effect_context
+from madflow.ports import EffectContext
+from madflow.testing import effect_suite
+
+ANYTHING = parse_policy({"allow": [{"step": ["write", "patch"], "paths": ["**"]}]})
+
+
+def effect_context(root: Path, run_dir: Path, **changed: Any) -> EffectContext:
+    return effect_suite.effect_context(root, run_dir, policy=ANYTHING, **changed)
 
 
 def sha(data: bytes) -> str:
@@ -365,6 +373,30 @@ def killed_at(number: int, work: Callable[[], Any]) -> bool:
     ended, said = in_child(run)
     assert (ended, said) in ((signal.SIGKILL, ""), (0, "ended"))
     return ended == signal.SIGKILL
+
+
+def test_what_a_killed_attempt_left_over_is_cleared_away(tmp_path: Path) -> None:
+    """Catches a temporary file that stays in the tree although the step goes on to fail, or to be done already."""
+    root, run_dir = tmp_path / "root", tmp_path / "run"
+    root.mkdir()
+    step = {"step": "write", "target": "file:f", "content": "new\n", "sha256_before": "absent"}
+    context = effect_context(root, run_dir)
+    facts = asyncio.run(FileEffect().prepare(step, context))
+    assert isinstance(facts, Mapping)
+
+    def left_over() -> str:
+        with open_place(root, "f") as place:
+            place.replace(b"new\n", token=context.key, seen=None, proceed=lambda: os.kill(os.getpid(), signal.SIGKILL))
+        return "not killed"
+
+    for theirs in (b"theirs\n", b"new\n"):
+        with suppress(FileNotFoundError):
+            (root / "f").unlink()
+        assert in_child(left_over) == (signal.SIGKILL, "")
+        assert len(everything(root)) == 1
+        (root / "f").write_bytes(theirs)
+        asyncio.run(FileEffect().do(step, facts, context))
+        assert everything(root) == {"f": theirs}
 
 
 REMOVAL = "--- a/d/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-old\n"

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from madflow.core.policy import Policy
+from madflow.core.policy import Policy, parse_policy
 from madflow.core.saga import Absent, Done, Failed, Uncertain
 from madflow.effects.file import FileEffect
 from madflow.testing.effect_suite import EffectSuite, effect_context
+
+ANYTHING = parse_policy({"allow": [{"step": ["read", "write", "patch"], "paths": ["**"], "roles": ["developer"]}]})
 
 
 def sha(text: str) -> str:
@@ -32,7 +34,7 @@ def tree(root: Path) -> dict[str, Any]:
 class FileWorld:
     """A file under a root, and a step on it."""
 
-    policy = Policy()
+    policy = ANYTHING
 
     def __init__(self, folder: Path, step: Mapping[str, Any], files: Mapping[str, str]) -> None:
         self.root, self.run_dir, self.step = folder / "root", folder / "state" / "run", step
@@ -57,7 +59,7 @@ class FileWorld:
         self.path.write_text("somebody else's\n")
 
     def context(self, **changed: Any) -> Any:
-        return effect_context(self.root, self.run_dir, **changed)
+        return effect_context(self.root, self.run_dir, **{"policy": self.policy, **changed})
 
 
 def write(path: str, content: str, before: str | None) -> dict[str, Any]:
@@ -256,3 +258,12 @@ async def test_many_writes_at_once_do_not_mix(tmp_path: Path) -> None:
     assert {name: value and value[0] for name, value in tree(world.root).items() if value} == {
         f"a/b/{number}.txt": b"%d\n" % number * 1000 for number in range(24)
     }
+
+
+async def test_the_policy_is_asked_again(tmp_path: Path) -> None:
+    """Catches an effect that relies on the gate alone: a policy that was narrowed since admits no more."""
+    world = FileWorld(tmp_path, *CASES["write"])
+    for policy in (Policy(), parse_policy({"allow": [{"step": ["write"], "paths": ["src/**"]}]})):
+        found = await world.effect().prepare(world.step, world.context(policy=policy))
+        assert isinstance(found, Failed)
+        assert (found.code, found.applied) == ("permission_denied", False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from madflow.core.policy import Policy
+from madflow.core.policy import Policy, parse_policy
 from madflow.core.saga import Absent, Done, Failed, Uncertain
 from madflow.effects.git import GitEffect
 from madflow.testing.effect_suite import EffectSuite, effect_context
@@ -27,6 +27,9 @@ ENV = {
 }
 
 
+ANYTHING = parse_policy({"allow": [{"step": ["git_commit"], "refs": ["**"], "paths": ["**"]}]})
+
+
 def commit(paths: list[str], branch: str = "work", message: str = "Change it\n\nBecause.") -> dict[str, Any]:
     return {"step": "git_commit", "target": f"git:refs/heads/{branch}", "paths": paths, "message": message}
 
@@ -34,7 +37,7 @@ def commit(paths: list[str], branch: str = "work", message: str = "Change it\n\n
 class Repository:
     """A repository with one commit, on `main`, of files a, b and run.sh; changes not committed."""
 
-    policy = Policy()
+    policy = ANYTHING
 
     def __init__(self, folder: Path, step: Mapping[str, Any] | None = None, *, branch: str = "main") -> None:
         self.root, self.run_dir = folder / "root", folder / "state" / "run"
@@ -85,7 +88,7 @@ class Repository:
         self.git("update-ref", self.ref, theirs)
 
     def context(self, **changed: Any) -> Any:
-        return effect_context(self.root, self.run_dir, **changed)
+        return effect_context(self.root, self.run_dir, **{"policy": self.policy, **changed})
 
     def tip(self) -> str:
         return self.git("rev-parse", "--verify", "--quiet", self.ref, check=False)
@@ -271,6 +274,12 @@ def _attribute(world: Repository) -> None:
     (world.root / ".gitattributes").write_text("a filter=lfs\n")
 
 
+def _attribute_elsewhere(world: Repository) -> None:
+    _attribute(world)
+    (world.root.parent / "empty").mkdir()
+    world.git("config", "core.worktree", str(world.root.parent / "empty"))
+
+
 def _path_link(world: Repository) -> None:
     (world.root / "a").unlink()
     (world.root / "a").symlink_to("/etc/hostname")
@@ -294,6 +303,7 @@ def _nothing(world: Repository) -> None:
         (_heads_link, "symlink"),
         (_symbolic, "symbolic_ref"),
         (_attribute, "filtered"),
+        (_attribute_elsewhere, "filtered"),
         (_path_link, "symlink"),
         (_nothing, "nothing_to_commit"),
         (lambda world: setattr(world, "step", commit(["a", "nowhere"])), "no_such_path"),
@@ -398,7 +408,7 @@ async def test_git_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> N
     fake = tmp_path / "git"
     fake.write_text(f"#!/bin/sh\ntrap '' TERM\nsleep 1000 &\necho $$ $! > {tmp_path}/pids\nwait\nsleep 1000\n")
     fake.chmod(0o755)
-    found = await GitEffect(program=str(fake)).prepare(world.step, world.context(timeout_s=0.5))
+    found = await GitEffect(program=str(fake)).prepare(world.step, world.context(timeout_s=1.5))
     assert isinstance(found, Failed)
     assert found.code == "timeout"
     for pid in (tmp_path / "pids").read_text().split():
@@ -426,10 +436,10 @@ async def test_git_that_prints_without_end_is_ended(tmp_path: Path) -> None:
 def test_killed_anywhere_the_ref_tells(tmp_path: Path) -> None:
     """Catches a commit that is half there after SIGKILL, and one that a git of the dead submitter makes too late."""
     seen = set()
-    for number in range(16):
+    for number in range(10):
         world = Repository(tmp_path / str(number), branch="work")
         facts = asyncio.run(prepared(world))
-        _kill_within(world, facts, 0.004 * number)
+        _kill_within(world, facts, 0.007 * number)
         found, later, tip = asyncio.run(_look(world, facts))
         assert found == (Done({"commit": facts["new"]}) if tip == facts["new"] else Absent())
         assert later == found
@@ -511,3 +521,13 @@ async def test_a_repository_with_sha256_names(tmp_path: Path) -> None:
     assert len(world.tip()) == 64
     await done(world, facts, direction="undo")
     assert world.state() == before
+
+
+async def test_the_policy_is_asked_again(tmp_path: Path) -> None:
+    """Catches an effect that relies on the gate alone: a policy that was narrowed since admits no more."""
+    world = Repository(tmp_path)
+    allow = {"step": ["git_commit"], "refs": ["refs/heads/w*"], "paths": ["a"]}
+    for policy in (Policy(), parse_policy({"allow": [allow]})):
+        found = await world.effect().prepare(world.step, world.context(policy=policy))
+        assert isinstance(found, Failed)
+        assert (found.code, found.applied) == ("permission_denied", False)
