@@ -214,9 +214,12 @@ def test_the_apps_own_check_stands_beside_ours(root: Path, tmp_path: Path) -> No
 
     def own(config: Any, ask: Any, reply: Any) -> dict[str, Any]:
         asked.append(ask.kind)
-        return {"plan": {"sha256_before": {"0": "f" * 64}}}
+        return {"plan": {"sha256_before": {"0": "f" * 64}}, "app": 1}
 
-    proposal = debated(root, opened(tmp_path), panel([PATCH])[0], verify=own)
+    ledger = opened(tmp_path)
+    proposal = debated(root, ledger, panel([PATCH])[0], verify=own)
+    kept = [record.payload for record in ledger.read("debate/d1") if record.kind == "answered"]
+    assert kept and all(answer["facts"]["app"] == 1 for answer in kept)
     assert "draft" in asked and "ballot" in asked
     assert proposal.to_json()["plan"][0]["sha256_before"] == sha(OLD)
 
