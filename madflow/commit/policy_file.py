@@ -1,4 +1,4 @@
-"""policy.toml as a file: found, read and bounded; and what `madflow init` starts one with.
+"""policy.toml as a file: found, read and bounded.
 
 A policy that everybody may write to is no policy, so it is refused, as ssh refuses a key. A symlink is followed (a
 mounted configuration is one); the gate protects the name and what it leads to.
@@ -15,7 +15,7 @@ from typing import Final
 from ..core.policy import Policy, parse_policy
 from ..errors import PolicyError
 
-__all__ = ["POLICY_BYTES_MAX", "POLICY_NAME", "load_policy", "starter_policy"]
+__all__ = ["POLICY_BYTES_MAX", "POLICY_NAME", "load_policy"]
 
 POLICY_NAME: Final = "policy.toml"
 POLICY_BYTES_MAX: Final = 1024 * 1024
@@ -76,36 +76,3 @@ def _parsed(data: bytes, file: Path) -> Policy:
     except RecursionError as error:
         raise PolicyError(f"{file}: nested too deeply for a policy; see docs/reference/policy.md") from error
     return parse_policy(document, str(file))
-
-
-def starter_policy() -> str:
-    """A policy to start from: what a review writes, and tests; the rest is there as comments."""
-    return "\n".join(_STARTER) + "\n"
-
-
-_STARTER: Final = (
-    "# What `madflow commit` may do beneath this folder. What is not allowed here is denied.",
-    "# Every key: docs/reference/policy.md",
-    "",
-    "[admit]                        # beside the proposal's own rule",
-    "min_eligible = 1               # seats that hold a ballot, at least",
-    "max_age_s = 86400              # a proposal that was made longer ago is stale",
-    "",
-    "[[allow]]",
-    'step = ["read", "write", "patch"]',
-    'paths = ["reviews/**"]         # add what may be changed, such as "src/**"',
-    "",
-    "[[allow]]",
-    'step = ["test"]',
-    'commands = ["pytest"]          # the program; whoever may write its files decides what it does',
-    "",
-    "# [[allow]]",
-    '# step = ["git_commit"]',
-    '# refs = ["refs/heads/madflow/*"]',
-    '# paths = ["src/**"]',
-    "",
-    "# [[allow]]",
-    '# step = ["http"]',
-    '# hosts = ["api.example.com", "localhost:8080"]',
-    '# methods = ["PUT"]',
-)

@@ -2,13 +2,12 @@
 
 import os
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from madflow.commit.policy_file import POLICY_BYTES_MAX, load_policy, starter_policy
-from madflow.core.policy import Policy, parse_policy
+from madflow.commit.policy_file import POLICY_BYTES_MAX, load_policy
+from madflow.core.policy import Policy
 from madflow.errors import PolicyError
 
 GOOD = '[[allow]]\nstep = ["read"]\npaths = ["src/**"]\n'
@@ -70,12 +69,3 @@ def test_what_is_not_there_or_no_file(tmp_path: Path) -> None:
     for name in ("pipe", "."):
         with pytest.raises(PolicyError, match=re.escape("no regular file")):
             load_policy(tmp_path / name, tmp_path)
-
-
-def test_the_starter_is_a_policy_and_so_are_its_comments() -> None:
-    """Would catch a template that its own parser refuses."""
-    policy = parse_policy(tomllib.loads(starter_policy()))
-    assert policy.allow[0].paths == ("reviews/**",) and policy.admit.max_age_s == 86_400
-    lines = starter_policy().splitlines()
-    more = "\n".join(line.removeprefix("# ") for line in lines if not line.startswith(("# What", "# Every")))
-    assert {kind for entry in parse_policy(tomllib.loads(more)).allow for kind in entry.step} >= {"git_commit", "http"}
