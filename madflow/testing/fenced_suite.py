@@ -416,7 +416,11 @@ class FencedLedgerSuite(LedgerSuite):
         ledger.close()
         make_ledger().close()
 
-    _TAKES_OVER = "from madflow.testing.fenced_suite import take_over\nprint(*take_over(ledger, 's', 2), flush=True)\nledger.close()"
+    _TAKES_OVER = """
+from madflow.testing.fenced_suite import take_over
+print(*take_over(ledger, "s", 2), flush=True)
+ledger.close()
+"""
 
     @staticmethod
     async def _with_table(ledger: FencedLedger) -> None:
