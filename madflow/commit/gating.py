@@ -141,8 +141,9 @@ class Gatekeeper:
             self._candidates.append(listed.proposal_id)
         for name in list(self._candidates):
             known = known_proposal(self._ledger, name, now_ms=self._clock.now_ms())
-            if known is None or known.body is None or known.open:
+            if known is not None and known.open and not known.problems:
                 continue
             self._candidates.remove(name)
-            if known.body["decision"]["result"] == "approved" and known.body["plan"]:
+            body = known.body if known is not None else None
+            if body is not None and body["decision"]["result"] == "approved" and body["plan"]:
                 self._ready.append(name)
