@@ -53,7 +53,7 @@ class Committer:
     Args:
         root: the tree the steps touch; the ledger defaults to `.madflow/ledger.db` beneath it.
         ledger: a path, or an open ledger that the caller closes.
-        policy: a policy, or the path of a policy.toml; by default `<root>/policy.toml`, read anew for each term.
+        policy: a policy, or the path of a policy.toml; by default `<root>/policy.toml`, read anew for each proposal.
         steps: the app's own steps, all of them: a recovery needs their code.
         scope: what one submitter serves; by default this root.
         node: this submitter's name in records; by default the host's name, the process's number and a random part.

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..core.gate import Facts, Reason, Rejected, Request, Verdict, admit, request_reasons
 from ..core.policy import Policy
 from ..core.proposal import Proposal
-from ..errors import UsageError
+from ..errors import PolicyError, UsageError
 from ..ports import Clock, FencedLedger
 from .facts import gather_facts, protected_paths
 from .known import known_proposal, list_known
@@ -54,7 +54,7 @@ def proposal_of(ledger: FencedLedger, proposal: Proposal | Mapping[str, Any] | s
 
 
 class Gatekeeper:
-    """Judges proposals for one term: the policy is read once, the tree and the ledger each time.
+    """Judges proposals: the policy, the tree and the ledger are looked at each time.
 
     Args:
         policy: a policy, the path of a policy file, or None for `<root>/policy.toml`.
@@ -74,17 +74,21 @@ class Gatekeeper:
         clock: Clock,
     ) -> None:
         self._ledger, self._root, self._steps, self._clock = ledger, root, steps, clock
+        self._given = policy
         self.policy: Policy
         self._policy_file: Path | None = None
-        if isinstance(policy, Policy):
-            self.policy = policy
-        else:
-            self.policy, self._policy_file = load_policy(policy, root)
+        self._load()
         self._bodies: dict[str, Mapping[str, Any]] = {}
         self._scanned = 1
         self._candidates: list[str] = []
         self._ready: list[str] = []
         self._look_again = 0.0
+
+    def _load(self) -> None:
+        if isinstance(self._given, Policy):
+            self.policy = self._given
+        else:
+            self.policy, self._policy_file = load_policy(self._given, self._root)
 
     @property
     def protected(self) -> frozenset[str]:
@@ -92,7 +96,13 @@ class Gatekeeper:
         return frozenset(protected_paths(self._root, self._ledger, self._policy_file))
 
     def ask(self, request: CommitRequest) -> Verdict:
-        """Whether the proposal may be committed now; with the reasons its caller found, all at once."""
+        """Whether the proposal may be committed now, under the policy as it is now; with the reasons its caller found,
+        all at once. A policy file that cannot be used (any more) allows nothing."""
+        try:
+            self._load()
+        except PolicyError as error:
+            reason = Reason("bad_policy", str(error))
+            return Rejected(request.proposal_id, "", self.policy.digest(), (reason,))
         now_ms = self._clock.now_ms()
         known = known_proposal(self._ledger, request.proposal_id, now_ms=now_ms)
         plan = (known.body or {}).get("plan") or () if known else ()

@@ -168,6 +168,7 @@ class Submitter:
         if len(self._running) >= AT_ONCE_MAX:
             return
         answer = await asyncio.to_thread(self._gatekeeper.ask, request)
+        self.desk.policy = self._gatekeeper.policy
         if isinstance(answer, Rejected):
             await self._reject(name, request, answer)
             return
