@@ -355,3 +355,15 @@ def test_files_of_a_task_made_elsewhere_need_no_diff_reader() -> None:
     )
     reply = asyncio.run(find(task, "security"))
     assert codes(reply) == [(1, "S307")]
+
+
+async def test_an_analyser_accepts_a_patch_only_if_it_would_suggest_the_same() -> None:
+    """Would catch a repair that passes because its finding is a rule's: code cannot tell what another patch does."""
+    task = new("f.py", "import os\nX = 1\n")
+    (own,) = (finding for finding in (await find(task, "correctness")).findings)
+    assert own.patch.endswith("@@ -1,2 +1,1 @@\n-import os\n X = 1\n")
+    row = {"file": "f.py", "line": 1, "code": "F401", "quote": "import os"}
+    other = {**row, "patch": own.patch.replace(" X = 1", "-X = 1\n+X = 2")}
+    reply = await assess(task, {**row, "patch": own.patch}, other, row, {**row, "code": "", "patch": own.patch})
+    assert [vote.decision for vote in reply.votes] == ["accept"] * 4
+    assert [vote.patch for vote in reply.votes] == ["accept", "abstain", "abstain", "abstain"]
