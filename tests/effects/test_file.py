@@ -5,7 +5,8 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+import threading
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,52 @@ async def test_the_policy_is_asked_again(tmp_path: Path) -> None:
         found = await world.effect().prepare(world.step, world.context(policy=policy))
         assert isinstance(found, Failed)
         assert (found.code, found.applied) == ("permission_denied", False)
+
+
+def system_calls(work: Coroutine[Any, Any, Any]) -> list[str]:
+    """Which of the calls that make a change, or make it durable, `work` makes, in order, in its threads."""
+    named = {os.write, os.fsync, os.rename, os.replace, os.mkdir, os.unlink, os.rmdir}
+    seen: list[str] = []
+
+    def watch(frame: object, event: str, called: Any) -> None:
+        if event == "c_call" and called in named:
+            seen.append(called.__name__)
+
+    threading.setprofile(watch)
+    try:
+        asyncio.run(work)
+    finally:
+        threading.setprofile(None)
+    return seen
+
+
+LOCK, KEEP, CLEAR, PUT = "mkdir", "mkdir fsync fsync write fsync replace fsync", "unlink", "write fsync rename fsync"
+FLUSHED = {
+    "write": (KEEP, f"{LOCK} {CLEAR} {CLEAR} {PUT}", f"{LOCK} {CLEAR} {CLEAR} {PUT}"),
+    "write a new file": (
+        "",
+        f"{LOCK} mkdir fsync mkdir fsync {CLEAR} {PUT}",
+        f"{LOCK} {CLEAR} unlink fsync rmdir fsync rmdir fsync",
+    ),
+    "patch a file away": (KEEP, f"{LOCK} {CLEAR} unlink fsync", f"{LOCK} {CLEAR} {CLEAR} {PUT}"),
+}
+
+
+@pytest.mark.parametrize("name", list(FLUSHED))
+def test_done_is_said_of_what_is_flushed(name: str, tmp_path: Path) -> None:
+    """Catches a rename before its content is flushed, a folder that never is, old content kept too late."""
+    prepares, does, undoes = FLUSHED[name]
+    world = FileWorld(tmp_path, *CASES[name])
+    world.run_dir.mkdir(parents=True)
+    made: list[Any] = []
+
+    async def prepare() -> None:
+        made.append(await prepared(world))
+
+    assert " ".join(system_calls(prepare())) == prepares
+    effect, (facts,), undo = world.effect(), made, world.context(direction="undo")
+    assert " ".join(system_calls(effect.do(world.step, facts, world.context()))) == does
+    flushes = "fsync fsync" if world.path.exists() else "fsync"
+    assert " ".join(system_calls(effect.probe(world.step, facts, world.context()))) == f"{LOCK} {flushes}"
+    assert " ".join(system_calls(effect.do(world.step, facts, world.context()))).endswith(flushes)
+    assert " ".join(system_calls(effect.do(world.step, facts, undo))) == undoes

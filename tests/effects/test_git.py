@@ -1,97 +1,16 @@
 """The effect git_commit: in real repositories, hostile ones too."""
 
-import asyncio
-import os
-import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from git_repository import ENV, Repository, commit, done, prepared
 
 from madflow.core.policy import Policy, parse_policy
 from madflow.core.saga import Absent, Done, Failed, Uncertain
 from madflow.effects.git import GitEffect
-from madflow.testing.effect_suite import EffectSuite, effect_context
-
-ENV = {
-    "PATH": os.environ["PATH"],
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    **{f"GIT_{role}_NAME": "someone" for role in ("AUTHOR", "COMMITTER")},
-    **{f"GIT_{role}_EMAIL": "someone@localhost" for role in ("AUTHOR", "COMMITTER")},
-    **{f"GIT_{role}_DATE": "@1000000000 +0000" for role in ("AUTHOR", "COMMITTER")},
-}
-
-
-ANYTHING = parse_policy({"allow": [{"step": ["git_commit"], "refs": ["**"], "paths": ["**"]}]})
-
-
-def commit(paths: list[str], branch: str = "work", message: str = "Change it\n\nBecause.") -> dict[str, Any]:
-    return {"step": "git_commit", "target": f"git:refs/heads/{branch}", "paths": paths, "message": message}
-
-
-class Repository:
-    """A repository with one commit, on `main`, of files a, b and run.sh; changes not committed."""
-
-    policy = ANYTHING
-
-    def __init__(self, folder: Path, step: Mapping[str, Any] | None = None, *, branch: str = "main") -> None:
-        self.root, self.run_dir = folder / "root", folder / "state" / "run"
-        self.step = step or commit(["a", "sub/new", "run.sh", "b"])
-        self.root.mkdir(parents=True)
-        self.git("init", "-q", "-b", branch)
-        for name in ("a", "b", "run.sh", "other"):
-            (self.root / name).write_text(f"{name}\n")
-        self.git("add", "-A")
-        self.git("commit", "-q", "-m", "first")
-        self.first = self.git("rev-parse", "HEAD")
-        (self.root / "a").write_text("a, changed\r\n")
-        (self.root / "sub").mkdir()
-        (self.root / "sub" / "new").write_text("new\n")
-        (self.root / "run.sh").chmod(0o755)
-        (self.root / "b").unlink()
-        (self.root / "other").write_text("not of this step\n")
-
-    def git(self, *args: str, check: bool = True) -> str:
-        done = subprocess.run(["git", *args], cwd=self.root, env=ENV, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 or not check, done.stderr
-        return done.stdout.strip()
-
-    def effect(self) -> GitEffect:
-        return GitEffect(protected={"policy.toml"})
-
-    def state(self) -> Any:
-        return {
-            "refs": self.git("for-each-ref", "--format=%(refname) %(objectname)"),
-            "head": (self.root / ".git" / "HEAD").read_text(),
-            "index": self.git("ls-files", "--stage"),
-            "tree": sorted(
-                (str(path.relative_to(self.root)), path.read_bytes())
-                for path in self.root.rglob("*")
-                if path.is_file() and ".git" not in path.parts
-            ),
-            "locks": [str(path) for path in (self.root / ".git").rglob("*.lock")],
-        }
-
-    @property
-    def ref(self) -> str:
-        return self.step["target"].removeprefix("git:")
-
-    def interfere(self) -> None:
-        """Somebody else commits on the branch's parent, or makes the branch elsewhere."""
-        tree = self.git("rev-parse", "HEAD^{tree}")
-        theirs = self.git("commit-tree", tree, "-p", self.first, "-m", "theirs")
-        self.git("update-ref", self.ref, theirs)
-
-    def context(self, **changed: Any) -> Any:
-        return effect_context(self.root, self.run_dir, **{"policy": self.policy, **changed})
-
-    def tip(self) -> str:
-        return self.git("rev-parse", "--verify", "--quiet", self.ref, check=False)
+from madflow.testing.effect_suite import EffectSuite
 
 
 class TestGitCommits(EffectSuite):
@@ -103,18 +22,6 @@ class TestGitCommits(EffectSuite):
         if request.param == "old branch":
             world.git("branch", "work")
         return world
-
-
-async def prepared(world: Repository) -> Mapping[str, Any]:
-    facts = await world.effect().prepare(world.step, world.context())
-    assert not isinstance(facts, Failed), facts
-    return facts
-
-
-async def done(world: Repository, facts: Mapping[str, Any], **changed: Any) -> Done:
-    result = await world.effect().do(world.step, facts, world.context(**changed))
-    assert isinstance(result, Done), result
-    return result
 
 
 async def test_the_commit_holds_the_paths_and_nothing_else(tmp_path: Path) -> None:
@@ -400,108 +307,6 @@ async def test_locks_of_others_are_waited_out_by_attempts(tmp_path: Path) -> Non
         assert world.tip() == world.first
         lock.unlink()
     await done(world, facts)
-
-
-async def test_git_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
-    """Catches a program that outlives its time limit."""
-    world = Repository(tmp_path)
-    fake = tmp_path / "git"
-    fake.write_text(f"#!/bin/sh\ntrap '' TERM\nsleep 1000 &\necho $$ $! > {tmp_path}/pids\nwait\nsleep 1000\n")
-    fake.chmod(0o755)
-    found = await GitEffect(program=str(fake)).prepare(world.step, world.context(timeout_s=1.5))
-    assert isinstance(found, Failed)
-    assert found.code == "timeout"
-    for pid in (tmp_path / "pids").read_text().split():
-        assert _state_of(int(pid)) in ("", "Z"), pid
-
-
-def _state_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except FileNotFoundError:
-        return ""
-
-
-async def test_git_that_prints_without_end_is_ended(tmp_path: Path) -> None:
-    """Catches output that fills the memory."""
-    world = Repository(tmp_path)
-    fake = tmp_path / "git"
-    fake.write_text("#!/bin/sh\nexec yes\n")
-    fake.chmod(0o755)
-    found = await GitEffect(program=str(fake)).prepare(world.step, world.context())
-    assert isinstance(found, Failed)
-    assert found.code == "too_large"
-
-
-def test_killed_anywhere_the_ref_tells(tmp_path: Path) -> None:
-    """Catches a commit that is half there after SIGKILL, and one that a git of the dead submitter makes too late."""
-    seen = set()
-    for number in range(10):
-        world = Repository(tmp_path / str(number), branch="work")
-        facts = asyncio.run(prepared(world))
-        _kill_within(world, facts, 0.007 * number)
-        found, later, tip = asyncio.run(_look(world, facts))
-        assert found == (Done({"commit": facts["new"]}) if tip == facts["new"] else Absent())
-        assert later == found
-        seen.add(type(found))
-        for leftover in (world.root / ".git").rglob("*.lock"):
-            leftover.unlink()  # of a git that was killed itself, as its user would
-        asyncio.run(done(world, facts, term=2, attempt=2))
-        assert world.git("status", "--porcelain") == "M other"
-        assert world.git("fsck", "--strict") == ""
-    assert Absent in seen
-
-
-def _kill_within(world: Repository, facts: Mapping[str, Any], delay_s: float) -> None:
-    """Do the step in a real process, and kill that some time after it has taken the key."""
-    lock = world.run_dir / f"{world.context().key}.lock"
-    os.utime(lock, (0, 0))
-    child = os.fork()
-    if child == 0:
-        try:
-            asyncio.run(world.effect().do(world.step, facts, world.context()))
-        finally:
-            os._exit(0)
-    while lock.stat().st_mtime == 0:
-        time.sleep(0.001)
-    time.sleep(delay_s)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
-
-async def _look(world: Repository, facts: Mapping[str, Any]) -> tuple[Any, Any, str]:
-    assert await world.effect().settled(world.step, world.context(term=2, timeout_s=10.0))
-    tip = world.tip()
-    found = await world.effect().probe(world.step, facts, world.context(term=2, attempt=2))
-    await asyncio.sleep(0.02)
-    return found, await world.effect().probe(world.step, facts, world.context(term=2, attempt=2)), tip
-
-
-def test_a_git_that_outlives_its_submitter_is_waited_for(tmp_path: Path) -> None:
-    """Catches a successor that probes while a git of its dead predecessor is about to move the ref."""
-    world = Repository(tmp_path, branch="work")
-    facts = asyncio.run(prepared(world))
-    slow, started = tmp_path / "slow-git", tmp_path / "started"
-    real = shutil.which("git")
-    slow.write_text(
-        f'#!/bin/sh\ncase "$*" in *update-ref*) touch {started}; sleep 0.5;; esac\nexec {real} "$@"\n',
-    )
-    slow.chmod(0o755)
-    child = os.fork()
-    if child == 0:
-        try:
-            asyncio.run(GitEffect(program=str(slow)).do(world.step, facts, world.context()))
-        finally:
-            os._exit(0)
-    while not started.exists():
-        time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    effect = world.effect()
-    assert not asyncio.run(effect.settled(world.step, world.context(term=2, timeout_s=0.05)))
-    assert isinstance(asyncio.run(effect.probe(world.step, facts, world.context(term=2, timeout_s=0.1))), Uncertain)
-    assert asyncio.run(effect.settled(world.step, world.context(term=2, timeout_s=10.0)))
-    assert isinstance(asyncio.run(effect.probe(world.step, facts, world.context(term=2))), Done)
 
 
 async def test_a_repository_with_sha256_names(tmp_path: Path) -> None:
