@@ -55,7 +55,7 @@ def default_effects(steps: Mapping[str, Step], protected: frozenset[str]) -> dic
         "test": commands,
         "http": HttpEffect(),
         "sql": SqlEffect(),
-        "git_commit": GitEffect(),
+        "git_commit": GitEffect(protected=protected),
         "call": CallEffect(steps),
     }
 
