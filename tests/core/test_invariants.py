@@ -263,6 +263,12 @@ def test_the_scope_is_read_from_the_stream_where_nobody_names_it() -> None:
     assert violations(story().intent(0).records) == []
 
 
+def test_a_step_has_one_key_where_nobody_knows_the_scope() -> None:
+    """Catches a submitter that takes another key for each attempt, in a stream that does not name its scope."""
+    planted = story().intent(0).intent(0, idempotency_key="another", admission=None)
+    assert any("has another key already" in line for line in violations(planted.records))
+
+
 def test_the_list_is_bounded() -> None:
     """Catches a report that grows with a broken ledger."""
     planted = story()

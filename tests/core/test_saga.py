@@ -110,6 +110,7 @@ def test_attempts_are_bounded_crashes_included(effect_class: EffectClass, direct
         assert isinstance(action, Begin | Retry), action
         saga.play("crash")
         starts += 1
+        assert starts <= 3
     assert starts == {"verifiable": 1, "non_verifiable": 1}.get(effect_class, 3)
     if isinstance(action, Probe):
         return
@@ -132,6 +133,25 @@ def test_what_may_have_happened_never_ends_as_failed() -> None:
     assert saga.commit.status == "in_doubt", "the human granted an attempt, and did not say what the first had done"
     saga.human(0, "do", "failed")
     assert saga.due() == Close("compensated")
+
+
+def test_a_lost_last_attempt_is_not_forgotten_by_a_human_who_grants_another() -> None:
+    """Catches a retry after which only the granted attempt counts."""
+    saga = saga_at("do", "idempotent", attempts=1)
+    saga.play("crash")
+    assert saga.play() == Doubt(0, "do", "attempts_used_up")
+    saga.human(0, "do", "retry")
+    saga.play("refused")
+    assert saga.commit.status == "in_doubt"
+
+
+def test_what_a_probe_never_finds_is_not_tried_for_ever() -> None:
+    """Catches a verifiable step without a bound: it certainly did not happen, each time."""
+    saga = saga_at("do", "verifiable", attempts=2)
+    for result in ("crash", "absent", "timeout", "absent"):
+        saga.play(result)
+    assert saga.due() == Close("compensated")
+    assert saga.commit.keys[0, "do"].error_code == "attempts_used_up"
 
 
 def test_a_later_success_answers_for_the_attempts_before() -> None:
@@ -159,8 +179,9 @@ def test_no_time_is_left(effect_class: EffectClass, before: str, direction: Dire
     saga = saga_at(direction, effect_class)
     saga.play("crash" if before == "human" else before)
     if before == "human" or effect_class == "non_verifiable":
-        while not saga.commit.doubts and not isinstance(saga.due(), Close):
-            saga.play("crash")
+        for _ in range(4):
+            if not saga.commit.doubts and not isinstance(saga.due(), Close):
+                saga.play("crash")
         if isinstance(saga.due(), Close):
             return
         saga.human(0, direction, "retry")
@@ -189,6 +210,14 @@ def test_another_step_under_the_key_is_refused() -> None:
     saga.specs = (spec(1, "verifiable"),)
     object.__setattr__(saga.specs[0], "index", 0)
     assert saga.due() == Mismatch(0, "do")
+
+
+def test_another_step_under_the_key_of_an_undo_is_refused() -> None:
+    """Catches a compensation of something else."""
+    saga = saga_at("undo", "verifiable")
+    intent = saga.intent(0, "undo")
+    saga.record(saga.specs[0], "undo", [Draft("intent", 0, {**intent.fields, "step_digest": "another"})])
+    assert saga.due() == Mismatch(0, "undo")
 
 
 def test_what_has_no_undo_waits_for_a_human_at_its_turn() -> None:
