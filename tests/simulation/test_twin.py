@@ -13,7 +13,8 @@ import pytest
 from madflow.commit.desk import Desk
 from madflow.commit.executor import Execution as RealExecution
 from madflow.commit.specs import Work
-from madflow.core.journal import KeyState
+from madflow.core.invariants import violations
+from madflow.core.journal import KeyState, commit_id
 from madflow.core.plan import EffectClass
 from madflow.core.policy import Policy
 from madflow.core.saga import Absent, Done, Failed, StepSpec, Uncertain
@@ -120,7 +121,7 @@ class Twin(Execution):
 
 def plan_of(*classes: tuple[EffectClass, EffectClass]) -> SimCommit:
     steps = tuple(SimStep({"do": do, "undo": undo}, "yes", "file:a") for do, undo in classes)
-    return SimCommit(f"c-{len(steps)}", "p", steps, ("file:a",))
+    return SimCommit(commit_id(SCOPE, "p"), "p", steps, ("file:a",))
 
 
 def admission_of(commit: SimCommit) -> dict[str, Any]:
@@ -160,6 +161,7 @@ async def really(commit: SimCommit, script: Script, before: Sequence[Record]) ->
     execution = RealExecution(desk, work, admission=admission_of(commit))
     await execution.recover()
     await execution.run()
+    assert violations(ledger.records) == []
     return shown(ledger.records)
 
 

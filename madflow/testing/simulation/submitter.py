@@ -334,8 +334,9 @@ class Execution:
         cluster.world.send(request)
         left = self.time_left(begun)
         if fails is None and fate not in ("request_lost", "flaky"):
-            late = cluster.rng.randrange(1, max(2, self.member.true_ticks(left)))
-            cluster.land(request, late if fate in ("late", "dies_late") else 0)
+            longest = self.member.true_ticks(left)  # within the attempt's time, however little of it is left
+            late = cluster.rng.randint(1, longest) if longest and fate in ("late", "dies_late") else 0
+            cluster.land(request, late)
         if fate in ("dies_after", "dies_late"):
             cluster.crash(self.member)
         if fate in ("answer_lost", "request_lost", "late"):
