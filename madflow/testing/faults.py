@@ -1,9 +1,12 @@
 """Fault points: end a run at an exact place, and count what it was billed outside of it.
 
-A debate's places are its writes and its model calls, and both have two sides:
+A debate's places are its writes and its model calls, a commit's are its writes and what its effects do:
 
     KillingLedger    before=n: the n-th write is not made      after=n: it is durable, and nobody learns of it
     KillingModel     before=n: the n-th request is not sent    after=n: it is answered (or failed), and that is lost
+    KillingEffect    before: the n-th prepare, do, probe or settled is not begun    after: it is over, its answer lost
+                     midway: it is under way, `delay_s` after it began
+    LosingEffect     the n-th do happens, its answer is lost, and the process lives
 
 A node of the debate graph ends with the write that closes its stage, so a kill after every write is also a kill after
 every node. Fault points of one process share a `Life`. A death is real (`Life(kill=True)`: SIGKILL to this process)
@@ -23,17 +26,54 @@ import json
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
+from ..core.saga import Absent, Done, Failed, Uncertain
 from ..errors import PermanentModelError, TransientModelError
 from ..models.scripted import as_text, chars_as_tokens
-from ..ports import Event, Ledger, ModelClient, ModelReply, ModelRequest, Quote, Record, TurnView, Usage
+from ..ports import (
+    AppendResult,
+    Effect,
+    EffectContext,
+    Entry,
+    Event,
+    Execute,
+    FencedLedger,
+    Ledger,
+    ModelClient,
+    ModelReply,
+    ModelRequest,
+    Quote,
+    Record,
+    Sealed,
+    Stale,
+    TransactionalEffect,
+    TurnView,
+    Usage,
+)
 
-__all__ = ["Bill", "Charge", "Crash", "GreedyModel", "KillingLedger", "KillingModel", "Life", "Moods"]
+__all__ = [
+    "Bill",
+    "Charge",
+    "Crash",
+    "GreedyModel",
+    "KillingEffect",
+    "KillingLedger",
+    "KillingModel",
+    "Life",
+    "LosingEffect",
+    "Method",
+    "Moods",
+    "Side",
+]
+
+Method: TypeAlias = Literal["prepare", "do", "probe", "settled"]
+Side: TypeAlias = Literal["before", "midway", "after"]
+_T = TypeVar("_T")
 
 
 class Crash(BaseException):
@@ -64,35 +104,64 @@ class Life:
 
 
 class KillingLedger:
-    """A `Ledger` that ends its process at one write; a write is one call of `record`, of any number of events.
+    """A `Ledger`, or a `FencedLedger`, that ends its process at one write.
+
+    A write is one call of `record`, `seal`, `append` or `transact`, of any number of records.
 
     Args:
         before, after: at which write, 1-based; 0 for none.
 
     Attributes:
-        writes: how many were begun.
+        writes: how many were begun. path: the inner ledger's file, where it has one.
     """
 
-    def __init__(self, inner: Ledger, *, before: int = 0, after: int = 0, life: Life | None = None) -> None:
+    def __init__(
+        self, inner: Ledger | FencedLedger, *, before: int = 0, after: int = 0, life: Life | None = None
+    ) -> None:
         self.inner, self._before, self._after = inner, before, after
         self.life = life or Life()
         self.writes = 0
+        self.path: Path | None = getattr(inner, "path", None)
 
     async def record(self, stream: str, events: Sequence[Event], *, after: int) -> list[Record]:
-        """As the inner ledger's. Raises Crash at the fault point and ever after."""
+        """As the inner ledger's. Raises Crash at the fault point and ever after; so do the three below."""
+        return await self._write(lambda: self.inner.record(stream, events, after=after))
+
+    async def seal(self, scope: str, term: int, event: Event) -> Sealed | Stale:
+        """As the inner ledger's."""
+        return await self._write(lambda: self._fenced.seal(scope, term, event))
+
+    async def append(self, scope: str, term: int, entries: Sequence[Entry]) -> AppendResult:
+        """As the inner ledger's."""
+        return await self._write(lambda: self._fenced.append(scope, term, entries))
+
+    async def transact(
+        self, scope: str, term: int, slot: str, work: Callable[[Execute], Event], *, timeout_s: float
+    ) -> AppendResult:
+        """As the inner ledger's. Inside the transaction a process is ended by the `KillingEffect` of its work."""
+        return await self._write(lambda: self._fenced.transact(scope, term, slot, work, timeout_s=timeout_s))
+
+    async def _write(self, make: Callable[[], Awaitable[_T]]) -> _T:
         self.life.check()
         self.writes += 1
         number = self.writes
         if number == self._before:
             self.life.end()
-        records = await self.inner.record(stream, events, after=after)
+        made = await make()
         if number == self._after:
             self.life.end()
         self.life.check()
-        return records
+        return made
+
+    @property
+    def _fenced(self) -> FencedLedger:
+        return cast("FencedLedger", self.inner)
+
+    def find(self, scope: str, slot: str) -> Record | None:
+        """As the inner ledger's; so are the methods below."""
+        return self._fenced.find(scope, slot)
 
     def read(self, stream: str, *, after: int = 0, pruned: Literal["raise", "skip"] = "raise") -> list[Record]:
-        """As the inner ledger's; so are the methods below."""
         return self.inner.read(stream, after=after, pruned=pruned)
 
     def scan(self, from_seq: int = 1, *, pruned: Literal["raise", "skip"] = "raise") -> Iterator[Record]:
@@ -111,6 +180,120 @@ class KillingLedger:
 
     def close(self) -> None:
         self.inner.close()
+
+
+class KillingEffect:
+    """An `Effect` that ends its process at one call of one of its methods, counted over all that share `count`.
+
+    The `do` of a transactional step is its work in the ledger's transaction: it ends there, before COMMIT, and only
+    by SIGKILL (`Life(kill=True)`), because it runs in the ledger's own thread.
+
+    Args:
+        at, side, nth: at which call (1-based; 0 for none) of which method, and where in it. Midway: `delay_s` seconds
+            after the call began, or when it is over, whichever is first: a request on the wire, a file half written.
+        count: how many calls of `at` were begun, in its only item; share a list to count several effects together.
+    """
+
+    def __init__(
+        self,
+        inner: Effect,
+        *,
+        at: Method,
+        side: Side,
+        nth: int,
+        delay_s: float = 0.0,
+        life: Life | None = None,
+        count: list[int] | None = None,
+    ) -> None:
+        self.inner, self._at, self._side, self._nth, self._delay_s = inner, at, side, nth, delay_s
+        self.life = life or Life()
+        self.count = count if count is not None else [0]
+
+    async def prepare(self, step: Mapping[str, Any], ctx: EffectContext) -> Mapping[str, Any] | Failed:
+        """As the inner effect's. Raises Crash at the fault point and ever after; so do the methods below."""
+        return await self._call("prepare", lambda: self.inner.prepare(step, ctx))
+
+    async def do(self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext) -> Done | Failed:
+        return await self._call("do", lambda: self.inner.do(step, facts, ctx))
+
+    async def probe(
+        self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext
+    ) -> Done | Absent | Uncertain:
+        return await self._call("probe", lambda: self.inner.probe(step, facts, ctx))
+
+    async def settled(self, step: Mapping[str, Any], ctx: EffectContext) -> bool:
+        return await self._call("settled", lambda: self.inner.settled(step, ctx))
+
+    def work(
+        self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext
+    ) -> Callable[[Execute], Mapping[str, Any]]:
+        """The inner effect's work, which must be a `TransactionalEffect`."""
+        run = cast("TransactionalEffect", self.inner).work(step, facts, ctx)
+
+        def killing(execute: Execute) -> Mapping[str, Any]:
+            mine = self._is_it("do")
+            if mine and self._side == "before":
+                self.life.end()
+            result = run(execute)
+            if mine:
+                self.life.end()
+            return result
+
+        return killing
+
+    def _is_it(self, method: Method) -> bool:
+        """Count a call; whether it is the one."""
+        self.life.check()
+        self.count[0] += method == self._at
+        return method == self._at and self.count[0] == self._nth
+
+    async def _call(self, method: Method, call: Callable[[], Awaitable[_T]]) -> _T:
+        mine = self._is_it(method)
+        if mine and self._side == "before":
+            self.life.end()
+        if mine and self._side == "midway":
+            under_way = asyncio.ensure_future(call())
+            await asyncio.wait([under_way], timeout=self._delay_s)
+            self.life.end()
+        answer = await call()
+        if mine:
+            self.life.end()
+        self.life.check()
+        return answer
+
+
+class LosingEffect:
+    """An `Effect` whose n-th `do` happens, and whose answer is lost on the way back: nobody knows whether it did.
+
+    Args:
+        nth: which call, 1-based, over all effects that share `count`.
+        code: of the `Failed` that comes instead of the answer; transient, as a lost connection is.
+    """
+
+    def __init__(
+        self, inner: Effect, *, nth: int, code: str = "connection_lost", count: list[int] | None = None
+    ) -> None:
+        self.inner, self._nth, self._code = inner, nth, code
+        self.count = count if count is not None else [0]
+
+    async def prepare(self, step: Mapping[str, Any], ctx: EffectContext) -> Mapping[str, Any] | Failed:
+        """The inner effect's, as are `probe` and `settled`."""
+        return await self.inner.prepare(step, ctx)
+
+    async def do(self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext) -> Done | Failed:
+        """As the inner effect's, but for the n-th answer."""
+        self.count[0] += 1
+        number = self.count[0]
+        answer = await self.inner.do(step, facts, ctx)
+        return answer if number != self._nth else Failed(self._code, "the answer was lost (planted)", transient=True)
+
+    async def probe(
+        self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext
+    ) -> Done | Absent | Uncertain:
+        return await self.inner.probe(step, facts, ctx)
+
+    async def settled(self, step: Mapping[str, Any], ctx: EffectContext) -> bool:
+        return await self.inner.settled(step, ctx)
 
 
 class KillingModel:

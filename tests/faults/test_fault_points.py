@@ -3,17 +3,30 @@
 import asyncio
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from madflow.core.messages import Agent
+from madflow.core.saga import Absent, Done, Failed
 from madflow.debate.run import run
 from madflow.debate.setup import Debate
 from madflow.errors import TransientModelError
 from madflow.ledger.sqlite import open_ledger
-from madflow.ports import Event, ModelReply, ModelRequest
+from madflow.ports import Entry, Event, ModelReply, ModelRequest
 from madflow.testing.clock import ManualClock
-from madflow.testing.faults import Bill, Charge, Crash, GreedyModel, KillingLedger, KillingModel, Life, Moods
+from madflow.testing.faults import (
+    Bill,
+    Charge,
+    Crash,
+    GreedyModel,
+    KillingEffect,
+    KillingLedger,
+    KillingModel,
+    Life,
+    LosingEffect,
+    Moods,
+)
 from madflow.testing.models import ScriptedModel
 
 REQUEST = ModelRequest("1/position/a/0", "greedy", "system", "prompt", 100, 10.0)
@@ -106,3 +119,86 @@ def test_a_ledger_that_dies_at_any_write_ends_the_run_and_leaves_nobody_waiting(
         if not ended[-1]:
             break
     assert ended.count(True) >= 4
+
+
+class Recording:
+    """An effect that notes what was asked of it; each call takes a few turns of the loop."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    async def _note(self, name: str) -> None:
+        self.calls.append(f"{name} began")
+        await asyncio.sleep(0.05)
+        self.calls.append(f"{name} ended")
+
+    async def prepare(self, step: Any, ctx: Any) -> Any:
+        await self._note("prepare")
+        return {}
+
+    async def do(self, step: Any, facts: Any, ctx: Any) -> Any:
+        await self._note("do")
+        return Done({"n": 1})
+
+    async def probe(self, step: Any, facts: Any, ctx: Any) -> Any:
+        await self._note("probe")
+        return Absent()
+
+    async def settled(self, step: Any, ctx: Any) -> bool:
+        await self._note("settled")
+        return True
+
+
+CTX: Any = None
+
+
+@pytest.mark.parametrize(
+    ("side", "happened"), [("before", []), ("midway", ["do began"]), ("after", ["do began", "do ended"])]
+)
+async def test_an_effect_dies_before_in_the_middle_of_or_after_its_second_call(side: Any, happened: list[str]) -> None:
+    """Counts over the effects that share `count`, and nothing happens after the death."""
+    count, life = [0], Life()
+    first, second = Recording(), Recording()
+    effects = [KillingEffect(e, at="do", side=side, nth=2, count=count, life=life) for e in (first, second)]
+    assert await effects[1].prepare({}, CTX) == {}
+    assert await effects[0].do({}, {}, CTX) == Done({"n": 1})
+    with pytest.raises(Crash):
+        await effects[1].do({}, {}, CTX)
+    with pytest.raises(Crash):
+        await effects[0].probe({}, {}, CTX)
+    assert first.calls == ["do began", "do ended"]
+    assert second.calls == ["prepare began", "prepare ended", *happened]
+
+
+async def test_an_answer_is_lost_and_the_effect_has_happened() -> None:
+    inner = Recording()
+    losing = LosingEffect(inner, nth=2)
+    assert await losing.do({}, {}, CTX) == Done({"n": 1})
+    lost = await losing.do({}, {}, CTX)
+    assert isinstance(lost, Failed)
+    assert (lost.applied, lost.transient, lost.code) == (None, True, "connection_lost")
+    assert await losing.do({}, {}, CTX) == Done({"n": 1})
+    assert inner.calls.count("do ended") == 3
+
+
+@pytest.mark.parametrize("call", ["seal", "append", "transact"])
+async def test_a_fenced_ledger_dies_at_any_kind_of_write(tmp_path: Path, call: str) -> None:
+    """All kinds of writes are counted together; before the death nothing of it is durable, after it all is."""
+    for side in ("before", "after"):
+        inner = open_ledger(tmp_path / f"{side}.db")
+        killing = {"before": 0, "after": 0, side: {"seal": 1, "append": 2, "transact": 2}[call]}
+        ledger = KillingLedger(inner, **killing)
+
+        async def write(ledger: Any) -> None:
+            await ledger.seal("s", 1, Event("term_sealed", {}))
+            if call == "append":
+                await ledger.append("s", 1, [Entry(Event("x", {}), "slot")])
+            else:
+                await ledger.transact("s", 1, "slot", lambda _: Event("x", {}), timeout_s=5)
+
+        with pytest.raises(Crash):
+            await write(ledger)
+        assert len(inner.read("commit/s")) == (call != "seal") + (side == "after")
+        assert (ledger.find("s", "slot") is not None) == (side == "after" and call != "seal")
+        assert ledger.path == inner.path
+        inner.close()
