@@ -1,4 +1,4 @@
-"""madflow: multi-agent debate that always ends in a checked proposal.
+"""madflow: multi-agent debate that always ends in a checked proposal, and one submitter that carries it out.
 
 The public names are loaded at their first use: `import madflow` costs next to nothing, and reaches neither litellm nor
 langgraph before a debate needs them.
@@ -10,31 +10,37 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .commit.api import Committer
+    from .commit.gate import Gate
+    from .commit.receipt import Receipt
+    from .commit.steps import Step
     from .core import rules
     from .core.limits import Budget
-    from .core.messages import Agent, Task
+    from .core.messages import Agent
+    from .core.policy import Policy
     from .core.proposal import Proposal
-    from .crews import Crew, generic_crew, load_crew
-    from .debate.run import Pending, Progress, replay, run, run_sync, stream
+    from .crews import Crew, load_crew
+    from .debate.run import replay, run, run_sync, stream
     from .debate.setup import Debate
     from .errors import MadflowError
-    from .models.scripted import ScriptedModel
     from .ports import TurnView
     from .review.api import review_debate
+    from .saga import Saga
 
 __all__ = [
     "Agent",
     "Budget",
+    "Committer",
     "Crew",
     "Debate",
+    "Gate",
     "MadflowError",
-    "Pending",
-    "Progress",
+    "Policy",
     "Proposal",
-    "ScriptedModel",
-    "Task",
+    "Receipt",
+    "Saga",
+    "Step",
     "TurnView",
-    "generic_crew",
     "load_crew",
     "replay",
     "review_debate",
@@ -49,16 +55,17 @@ __version__ = "0.1.0"
 _HOMES: Final = {
     "Agent": "core.messages",
     "Budget": "core.limits",
+    "Committer": "commit.api",
     "Crew": "crews",
     "Debate": "debate.setup",
+    "Gate": "commit.gate",
     "MadflowError": "errors",
-    "Pending": "debate.run",
-    "Progress": "debate.run",
+    "Policy": "core.policy",
     "Proposal": "core.proposal",
-    "ScriptedModel": "models.scripted",
-    "Task": "core.messages",
+    "Receipt": "commit.receipt",
+    "Saga": "saga",
+    "Step": "commit.steps",
     "TurnView": "ports",
-    "generic_crew": "crews",
     "load_crew": "crews",
     "replay": "debate.run",
     "review_debate": "review.api",

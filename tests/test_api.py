@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import madflow
+from madflow import commit
 
 PUBLIC_MAX = 20
 TYPED = Path(__file__).with_name("typing_api.py")
@@ -25,6 +26,17 @@ def test_few_sorted_and_there() -> None:
 def test_what_the_issue_names() -> None:
     for name in ("Agent", "Budget", "Crew", "Debate", "load_crew", "rules", "run", "run_sync", "stream"):
         assert name in madflow.__all__
+    for name in ("Committer", "Gate", "Policy", "Saga", "Step", "Receipt"):
+        assert name in madflow.__all__
+
+
+def test_the_commit_layer_names_its_own() -> None:
+    """Would catch a name of `madflow.commit` that cannot be loaded, or is another thing than the top level's."""
+    assert commit.__all__ == sorted(commit.__all__)
+    for name in commit.__all__:
+        assert getattr(commit, name) is getattr(madflow, name, getattr(commit, name))
+    with pytest.raises(AttributeError, match="public names: Admitted, Committer"):
+        commit.Comitter  # noqa: B018
 
 
 def test_a_name_is_the_thing_itself() -> None:
@@ -42,7 +54,9 @@ def test_an_unknown_name_says_which_there_are() -> None:
 
 def test_a_name_loads_no_more_than_it_needs() -> None:
     """Would catch the description of a debate importing the machinery that runs it."""
-    script = "import sys, madflow; madflow.Agent, madflow.Budget, madflow.load_crew; print(*sys.modules)"
+    script = (
+        "import sys, madflow; madflow.Agent, madflow.Budget, madflow.load_crew, madflow.Policy; print(*sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert {"langgraph", "litellm", "aiohttp", "apsw", "asyncio"} & set(ran.stdout.split()) == set()
 

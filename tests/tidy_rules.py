@@ -33,6 +33,7 @@ FLOORS = {
     "review": 3,
     "testing": 3,
     "cli": 4,
+    "saga": 4,
     "workflow": 4,
     "report": 4,
     "server": 4,

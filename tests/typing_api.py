@@ -9,16 +9,17 @@ import madflow
 from madflow import (
     Agent,
     Budget,
+    Committer,
     Crew,
     Debate,
+    Gate,
     MadflowError,
-    Pending,
-    Progress,
+    Policy,
     Proposal,
-    ScriptedModel,
-    Task,
+    Receipt,
+    Saga,
+    Step,
     TurnView,
-    generic_crew,
     load_crew,
     replay,
     review_debate,
@@ -27,6 +28,11 @@ from madflow import (
     run_sync,
     stream,
 )
+from madflow.commit import Admitted, Rejected, Resolved, StepContext
+from madflow.core.messages import Task
+from madflow.crews import generic_crew
+from madflow.debate.run import Pending, Progress
+from madflow.models.scripted import ScriptedModel
 
 
 async def own(view: TurnView) -> dict[str, object]:
@@ -71,3 +77,32 @@ def plain(crew: Crew) -> str:
         return str(error)
     rule = rules.parse_rule("majority")
     return f"{rule} {outcome} {madflow.__version__}"
+
+
+def book(args: Mapping[str, Any], ctx: StepContext) -> Mapping[str, Any]:
+    return {"seat": args["seat"], "key": ctx.key, "term": ctx.term}
+
+
+async def cancel_booking(args: Mapping[str, Any], ctx: StepContext) -> None:
+    print(args, ctx.result, ctx.attempt, ctx.timeout_s)
+
+
+def booked(args: Mapping[str, Any], ctx: StepContext) -> bool | None:
+    return None
+
+
+async def commits(proposal: Proposal, policy: Policy) -> None:
+    step = Step(name="book", do=book, undo=cancel_booking, probe=booked, effect_class="verifiable")
+    verdict = Gate(".", policy=policy, steps=[step]).check(proposal)
+    assert_type(verdict, Admitted | Rejected)
+    committer = Committer(Path(), ledger=".madflow/ledger.db", policy="policy.toml", steps=[step], lease_s=2.0)
+    receipt = await committer.commit(proposal, wait_s=10, confirmed_by="ann")
+    assert_type(receipt, Receipt)
+    assert_type(receipt.committed, bool)
+    ticket = await committer.submit("d1-p1")
+    assert_type(await committer.wait(ticket), Receipt)
+    assert_type(await committer.recover(), list[Receipt])
+    assert_type(await committer.resolve(receipt.steps[0].idempotency_key, "done", by="ann"), Resolved)
+    saga = Saga([step], approved_by="shop")
+    assert_type(await saga.run("order-7", {"book": {"seat": "12A"}}), Receipt)
+    await saga.committer.work(asyncio.Event(), on_change=print)

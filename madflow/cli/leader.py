@@ -11,7 +11,7 @@ from .exits import DONE, UNDECIDED
 from .output import print_text
 from .text import json_text, one_line
 
-__all__ = ["command"]
+__all__ = ["command", "resign", "status", "transfer"]
 
 
 @click.group("leader")

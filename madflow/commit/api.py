@@ -24,10 +24,11 @@ from ..core.proposal import Proposal
 from ..errors import ConfigError
 from ..ports import Clock, Effect, Elector, Event, FencedLedger, Leader
 from .desk import stream_of
+from .gate import Gate, ledger_place, opened
 from .gating import proposal_of
 from .kit import scope_of
 from .receipt import Receipt, receipt_of
-from .requests import CommitRequest, request
+from .requests import request
 from .session import Resolved, Session, Setup
 from .steps import Step, registry
 
@@ -79,11 +80,10 @@ class Committer:
         clock: Clock | None = None,
     ) -> None:
         self.root = Path(root)
-        if not self.root.is_dir():
-            raise ConfigError(f"the root {self.root} is no folder; give the tree that the plan's steps touch")
+        self._gate = Gate(root, ledger=ledger, policy=policy, steps=steps, clock=clock)
         if not 0.05 <= lease_s <= 3_600:
             raise ConfigError(f"lease_s={lease_s}: a lease lasts 0.05 to 3600 seconds; the default is {LEASE_S:g}")
-        place: str | Path | FencedLedger = ledger or self.root / ".madflow" / "ledger.db"
+        place = ledger_place(root, ledger)
         self.scope = scope or scope_of(self.root, place)
         self.node = node or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.clock = clock or SystemClock()
@@ -176,15 +176,12 @@ class Committer:
             return await session.resolve(key, word, by, note, wait_s)
 
     def check(self, proposal: Proposal | Mapping[str, Any] | str, *, confirmed_by: str = "") -> Admitted | Rejected:
-        """What the gate says now; nothing is recorded (`commit --dry-run`)."""
-        with self._open() as ledger:
-            asked = proposal_of(ledger, proposal, self.clock)
-            wanted = CommitRequest(0, asked.proposal_id, asked.refusals, confirmed_by)
-            return self._setup.gatekeeper(ledger).ask(wanted)
+        """What the gate says now (`Gate.check`); nothing is recorded (`commit --dry-run`)."""
+        return self._gate.check(proposal, confirmed_by=confirmed_by)
 
     def receipt(self, proposal_id: str) -> Receipt:
         """What the ledger has of a proposal's commit; nothing is done."""
-        with self._open() as ledger:
+        with opened(self._setup.ledger, self.clock) as ledger:
             journal = Journal(ledger.read(stream_of(self.scope)))
             return receipt_of(self.scope, proposal_id, journal.commits.get(commit_id(self.scope, proposal_id)))
 
@@ -216,21 +213,6 @@ class Committer:
             await request(session.ledger, self.scope, event, self.clock)
 
     @contextmanager
-    def _open(self) -> Iterator[FencedLedger]:
-        """The ledger; closed afterwards if a path was given."""
-        place = self._setup.ledger
-        if not isinstance(place, str | Path):
-            yield place
-            return
-        from ..ledger.sqlite import open_ledger
-
-        ledger = open_ledger(Path(place), clock=self.clock)
-        try:
-            yield ledger
-        finally:
-            ledger.close()
-
-    @contextmanager
     def _session(self) -> Iterator[Session]:
-        with self._open() as ledger:
+        with opened(self._setup.ledger, self.clock) as ledger:
             yield Session(self._setup, ledger)

@@ -19,7 +19,15 @@ from ..ports import Clock, Effect, Elector, FencedLedger, Renewed, Term
 from .desk import Desk
 from .steps import CallEffect, Step
 
-__all__ = ["ROOT_SCOPE", "default_effects", "default_elector", "heartbeat", "run_dir_of", "scope_of"]
+__all__ = [
+    "ROOT_SCOPE",
+    "default_effects",
+    "default_elector",
+    "folder_of",
+    "heartbeat",
+    "run_dir_of",
+    "scope_of",
+]
 
 ROOT_SCOPE: Final = "root"
 """The scope of a root that holds its own ledger: its name does not change when the tree is moved."""

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from madflow import Agent, Debate, Progress, TurnView, run
+from madflow import Agent, Debate, TurnView, run
 from madflow.cli.progress import Standing, minutes, open_progress
 from madflow.cli.screen import Screen
+from madflow.debate.run import Progress
 from madflow.ledger.sqlite import open_ledger
 
 DRAFT = {"summary": "Do it\x1b[2J", "plan": [{"step": "test", "cmd": ["true"]}]}

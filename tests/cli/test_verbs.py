@@ -164,7 +164,9 @@ def test_init_never_overwrites(cli: Cli) -> None:
     assert "make sure that it has the line .madflow/" in again.out
 
 
-@pytest.mark.parametrize("verb", ["debate", "review", "replay", "schema", "doctor", "init"])
+@pytest.mark.parametrize(
+    "verb", ["debate", "review", "commit", "execute", "recover", "resolve", "replay", "schema", "doctor", "init"]
+)
 def test_help_of_every_verb(cli: Cli, verb: str) -> None:
     ran = cli(verb, "--help")
     assert ran.code == 0
@@ -179,7 +181,7 @@ def test_version(cli: Cli) -> None:
 
 def test_no_verb_of_later_issues(cli: Cli) -> None:
     listed = json.dumps(cli("--help").out)
-    for verb in ("commit", "propose", "vote", "worker", "ledger", "report", "mcp"):
+    for verb in ("report", "view", "eval", "mcp"):
         assert f"  {verb} " not in listed
 
 

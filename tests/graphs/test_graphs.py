@@ -14,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
 
-from madflow import Agent, Debate, ScriptedModel
+from madflow import Agent, Debate
 from madflow.clock import SystemClock
 from madflow.debate.entry import build_graph
 from madflow.debate.graph import build_debate_graph
@@ -23,6 +23,7 @@ from madflow.debate.session import Session
 from madflow.errors import ConfigError, DebateBusy
 from madflow.ledger.sqlite import open_ledger
 from madflow.models.http_pool import aclose_all
+from madflow.models.scripted import ScriptedModel
 from madflow.review.entry import build_review_graph
 from madflow.testing.openai_server import LoopbackServer
 
