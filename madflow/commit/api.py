@@ -18,18 +18,18 @@ from typing import Any, Final
 
 from ..clock import SystemClock
 from ..core.gate import Admitted, Rejected
-from ..core.journal import Journal, commit_id
+from ..core.journal import commit_id
 from ..core.policy import Policy
 from ..core.proposal import Proposal
 from ..errors import ConfigError
 from ..ports import Clock, Effect, Elector, Event, FencedLedger, Leader
-from .desk import stream_of
 from .gate import Gate, ledger_place, opened
 from .gating import proposal_of
 from .kit import scope_of
 from .receipt import Receipt, receipt_of
 from .requests import request
 from .session import Resolved, Session, Setup
+from .snapshot import load_journal
 from .steps import Step, registry
 
 __all__ = ["LEASE_S", "WAIT_S", "Committer", "Ticket"]
@@ -147,7 +147,8 @@ class Committer:
             "confirmed_by": confirmed_by,
             "by": self.node,
         }
-        record = await request(session.ledger, self.scope, Event("commit", payload), self.clock)
+        after = session.journal.requests
+        record = await request(session.ledger, self.scope, Event("commit", payload), self.clock, after=after)
         return Ticket(asked.proposal_id, name, record.seq)
 
     async def recover(self, *, wait_s: float = WAIT_S) -> list[Receipt]:
@@ -182,7 +183,7 @@ class Committer:
     def receipt(self, proposal_id: str) -> Receipt:
         """What the ledger has of a proposal's commit; nothing is done."""
         with opened(self._setup.ledger, self.clock) as ledger:
-            journal = Journal(ledger.read(stream_of(self.scope)))
+            journal = load_journal(ledger, self.scope)
             return receipt_of(self.scope, proposal_id, journal.commits.get(commit_id(self.scope, proposal_id)))
 
     async def work(

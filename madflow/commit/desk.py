@@ -17,21 +17,17 @@ from ..core.policy import Policy
 from ..core.saga import Draft, StepSpec
 from ..errors import CommitError
 from ..ports import Appended, AppendResult, Clock, Duplicate, Effect, Entry, Event, Execute, Fenced, FencedLedger, Term
+from .snapshot import load_journal
 from .specs import Work
 from .steps import Step
 
-__all__ = ["Desk", "TermLost", "step_payload", "stream_of"]
+__all__ = ["Desk", "TermLost", "step_payload"]
 
 UNKNOWN_TRIES_MAX: Final = 5
 
 
 class TermLost(CommitError):
     """Another submitter has sealed the scope, or this one's lease is gone: nothing more may be done here."""
-
-
-def stream_of(scope: str) -> str:
-    """The stream of a scope's commit records."""
-    return f"commit/{scope}"
 
 
 @dataclass(slots=True)
@@ -57,8 +53,7 @@ class Desk:
 
     def catch_up(self) -> None:
         """Fold what the journal has not seen yet."""
-        for record in self.ledger.read(stream_of(self.scope), after=self.journal.place):
-            self.journal.add(record)
+        load_journal(self.ledger, self.scope, self.journal)
 
     def check(self) -> None:
         """Raise TermLost once the heartbeat has lost the lease."""
@@ -71,9 +66,13 @@ class Desk:
         Raises:
             TermLost: the scope is sealed by another term. CommitError: the ledger's answer stays unknown.
         """
-        entries = [Entry(Event(kind, payload), slot_of(kind, payload)) for kind, payload in drafts]
+        entries, unknown = [Entry(Event(kind, payload), slot_of(kind, payload)) for kind, payload in drafts], False
         for _ in range(UNKNOWN_TRIES_MAX):
             answer = await self.ledger.append(self.scope, self.term.number, entries)
+            if unknown and isinstance(answer, Duplicate) and answer.existing.payload == entries[0].event.payload:
+                self.catch_up()  # it was appended, and only the answer was lost
+                return True
+            unknown = unknown or isinstance(answer, Unknown)
             taken = self._take(answer)
             if taken is not None:
                 return taken

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.journal import CommitDocument, CommitState, Journal, KeyState, commit_id, record_of
 from ..ports import Ledger, Record
-from .desk import stream_of
+from .streams import stream_of
 
 __all__ = ["Receipt", "StepReceipt", "commit_document", "commit_records", "receipt_of"]
 

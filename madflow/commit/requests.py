@@ -27,9 +27,13 @@ def requests_of(scope: str) -> str:
     return f"requests/{scope}"
 
 
-async def request(ledger: Ledger, scope: str, event: Event, clock: Clock) -> Record:
-    """Record a request; durable when it returns. Raises LedgerConflict when too many others were faster each time."""
-    stream, place = requests_of(scope), 0
+async def request(ledger: Ledger, scope: str, event: Event, clock: Clock, *, after: int = 0) -> Record:
+    """Record a request; durable when it returns. Raises LedgerConflict when too many others were faster each time.
+
+    Args:
+        after: a place of the stream that is known to be taken, to look for its end from there.
+    """
+    stream, place = requests_of(scope), after
     for attempt in range(1, TRIES_MAX + 1):
         records = ledger.read(stream, after=place)
         place = records[-1].place if records else place

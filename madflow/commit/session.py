@@ -12,12 +12,14 @@ from ..core.journal import CommitState, Journal, commit_id
 from ..core.policy import Policy
 from ..errors import CommitError, UnknownProposal
 from ..ports import Clock, Effect, Elector, Event, FencedLedger, Held, Term
-from .desk import Desk, TermLost, stream_of
+from .desk import Desk, TermLost
 from .gating import Gatekeeper
 from .kit import default_effects, default_elector, heartbeat, run_dir_of
 from .receipt import Receipt, receipt_of
 from .requests import request
+from .snapshot import SNAPSHOT_EVERY, load_journal, take_snapshot
 from .steps import Step
+from .streams import stream_of
 from .submitter import POLL_S, Submitter
 
 __all__ = ["Resolved", "Session", "Setup"]
@@ -78,9 +80,7 @@ class Session:
 
     def read(self) -> Journal:
         """The journal as the ledger is now."""
-        for record in self.ledger.read(stream_of(self.scope), after=self.journal.place):
-            self.journal.add(record)
-        return self.journal
+        return load_journal(self.ledger, self.scope, self.journal)
 
     def state(self, name: str) -> CommitState | None:
         """A commit as the ledger is now."""
@@ -113,7 +113,8 @@ class Session:
         known, seq = self.journal.keys[key], 0
         if known.status == "in_doubt":
             payload = {"key": key, "as": word, "by": by, "note": note[:4_000]}
-            seq = (await request(self.ledger, self.scope, Event("resolve", payload), self.clock)).seq
+            after = self.journal.requests
+            seq = (await request(self.ledger, self.scope, Event("resolve", payload), self.clock, after=after)).seq
             await self._until(lambda: self._said(key, seq) is not None, wait_s)
         said = self._said(key, seq)
         commit = next(c for c in self.read().commits.values() if any(k.key == key for k in c.keys.values()))
@@ -197,7 +198,15 @@ class Session:
                 await self.elector.transfer(won, submitter.inbox.transfer)
             else:
                 await self.elector.resign(won)
+        await self._snapshot()
         return "resigned" if submitter.inbox.resign or submitter.inbox.transfer else "led"
+
+    async def _snapshot(self) -> None:
+        """Spare the next submitter a long stream."""
+        journal = self.read()
+        if journal.place - journal.restored >= SNAPSHOT_EVERY:
+            await take_snapshot(self.ledger, self.scope)
+            journal.restored = journal.place
 
     def _desk(self, term: Term, gatekeeper: Gatekeeper) -> Desk:
         setup = self.setup
@@ -211,6 +220,7 @@ class Session:
             policy=gatekeeper.policy,
             effects=setup.effects or default_effects(setup.steps, gatekeeper.protected),
             steps=setup.steps,
+            journal=self.read(),
         )
 
 

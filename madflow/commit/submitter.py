@@ -44,7 +44,7 @@ class Submitter:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._targets: dict[str, tuple[str, ...]] = {}
         self._parked: dict[str, str] = {}
-        self.inbox = Inbox(desk.ledger, desk.scope)
+        self.inbox = Inbox(desk.ledger, desk.scope, place=desk.journal.requests)
 
     @property
     def parked(self) -> Mapping[str, str]:

@@ -13,12 +13,16 @@ one record of the scope may ever have. The slots are what makes a record final, 
 
 A rejection takes no slot: the same proposal may be admitted later, under another policy. The fold trusts nothing but
 the order of the records; `violations` checks that the order keeps the promises.
+
+A long stream need not be folded from its beginning: `Journal.dump` gives where commits stand as plain data, and
+`Journal.restore` goes on from there. What is restored says the same of every receipt, and of what is due, as a fold of
+all the records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -244,10 +248,12 @@ class Journal:
         term: the term that sealed the scope last; commits: by commit id, in the order of their first record.
         keys: by idempotency key.
         place: the place of the last record in the stream, to go on from.
+        restored: the place up to which it was restored from a snapshot; requests: up to which place of the scope's
+            requests all were answered by then.
     """
 
     def __init__(self, records: Iterable[Recorded] = ()) -> None:
-        self.term, self.place = 0, 0
+        self.term, self.place, self.restored, self.requests = 0, 0, 0, 0
         self.commits: dict[str, CommitState] = {}
         self.keys: dict[str, KeyState] = {}
         for record in records:
@@ -273,6 +279,24 @@ class Journal:
             commit.rejections.append(payload)
         else:
             self._step(commit, kind, record)
+
+    def dump(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """These commits as plain JSON data, for `restore`; without what a probe would need, where one is closed."""
+        return [_dumped(self.commits[name]) for name in names]
+
+    def restore(self, commits: Iterable[Mapping[str, Any]], *, term: int, place: int) -> None:
+        """Take over what `dump` gave of a fold up to `place`; a commit that is known already is replaced.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `dump` gave.
+        """
+        for data in commits:
+            keys = [KeyState(**{**key, "targets": tuple(key["targets"])}) for key in data["keys"]]
+            fields = {**data, "targets": tuple(data["targets"]), "rejections": list(data["rejections"])}
+            commit = CommitState(**{**fields, "keys": {(key.index, key.direction): key for key in keys}})
+            self.commits[commit.commit_id] = commit
+            self.keys.update((key.key, key) for key in keys)
+        self.term, self.place, self.restored = term, place, place
 
     def _step(self, commit: CommitState, kind: str, record: Recorded) -> None:
         payload, kind = record.payload, kind.removeprefix("compensation_")
@@ -303,6 +327,15 @@ class Journal:
             key.resolved_by, key.result, key.doubt_seq = payload["agent_id"], payload["result"], 0
             key.status = "retryable" if word == "retry" else word
             key.granted += word == "retry"
+
+
+def _dumped(commit: CommitState) -> dict[str, Any]:
+    data = asdict(commit)
+    data["keys"] = list(data["keys"].values())
+    if commit.closed:
+        for key in data["keys"]:
+            key["facts"] = {}
+    return data
 
 
 def _intended(payload: Mapping[str, Any]) -> KeyState:

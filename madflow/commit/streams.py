@@ -1,0 +1,19 @@
+"""The streams of a ledger, by name: whose records stand where."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["COMMITS", "DEBATES", "ELECTIONS", "PANELS", "REQUESTS", "SNAPSHOTS", "stream_of"]
+
+COMMITS: Final = "commit/"
+DEBATES: Final = "debate/"
+ELECTIONS: Final = "election/"
+PANELS: Final = "proposal/"
+REQUESTS: Final = "requests/"
+SNAPSHOTS: Final = "snapshot/"
+
+
+def stream_of(scope: str) -> str:
+    """The stream of a scope's commit records."""
+    return f"{COMMITS}{scope}"
