@@ -16,7 +16,20 @@ from ..core.journal import Journal, KeyState, slot_of
 from ..core.policy import Policy
 from ..core.saga import Draft, StepSpec
 from ..errors import CommitError
-from ..ports import Appended, AppendResult, Clock, Duplicate, Effect, Entry, Event, Execute, Fenced, FencedLedger, Term
+from ..ports import (
+    Appended,
+    AppendResult,
+    Clock,
+    Duplicate,
+    Effect,
+    Entry,
+    Event,
+    Execute,
+    Fenced,
+    FencedLedger,
+    Term,
+    Unknown,
+)
 from .snapshot import load_journal
 from .specs import Work
 from .steps import Step

@@ -27,7 +27,9 @@ from ..core.saga import (
     Retry,
     StepSpec,
     Wait,
+    closed_with,
     drafts_for_giving_up,
+    drafts_for_late,
     drafts_for_probe,
     drafts_for_result,
     due,
@@ -35,7 +37,7 @@ from ..core.saga import (
 )
 from ..errors import CommitError, EffectError, LedgerError
 from ..ports import Effect, EffectContext, Event, Execute, TransactionalEffect
-from .desk import Desk, TermLost, step_payload
+from .desk import Desk, step_payload
 from .specs import Work
 
 __all__ = ["Execution"]
@@ -44,6 +46,9 @@ PAUSE_S: Final = 0.2
 PAUSE_S_MAX: Final = 10.0
 GRACE_S: Final = 5.0
 """How much longer than its deadline an effect may take to come back, before it is given up on."""
+
+SETTLE_MS_MIN: Final = 5_000
+"""What an earlier attempt is waited for in any case: a clock that jumped ahead must not make it look long gone."""
 
 MESSAGE_CHARS_MAX: Final = 4_000
 
@@ -76,9 +81,11 @@ class Execution:
                     await self._record(spec, key, [Draft("in_doubt", key.attempt, _doubt_fields(why))])
 
     def _remaining_s(self, key: KeyState) -> float:
-        """How long the open attempt may go on at most; the whole of it where the wall clock went back."""
+        """How long to wait at most for the open attempt to have ended: what is left of its time, and some of it even where
+        the wall clock says that it is over; the whole of it where the clock went back."""
         since = self.desk.clock.now_ms() - key.started_ms
-        return max(0, key.timeout_ms - since if since >= 0 else key.timeout_ms) / 1000 + 0.05
+        left = key.timeout_ms - since if since >= 0 else key.timeout_ms
+        return max(left, min(key.timeout_ms, SETTLE_MS_MIN)) / 1000 + 0.05
 
     async def run(self) -> CommitState:
         """Go on until the commit is closed or waits for a human.
@@ -144,17 +151,18 @@ class Execution:
         if self._admission is not None and not self.commit.admitted:
             intent["admission"] = dict(self._admission)
         drafts = [Draft("intent", 0, intent), Draft("started", 1, {"timeout_ms": spec.timeout_ms})]
+        began = self.desk.clock.monotonic()
         if not await self._record(spec, None, drafts, direction=direction):
             return
         key = self.commit.keys[spec.index, direction]
         if failed is not None:
             await self._record(spec, key, drafts_for_result(spec, key, failed))
         else:
-            await self._attempt(spec, key)
+            await self._attempt(spec, key, began)
 
     async def _retry(self, spec: StepSpec, key: KeyState, action: Retry) -> None:
         if self._left_s(key.direction) <= 0 and not action.lost:
-            await self._record(spec, key, self._late_drafts(key))
+            await self._record(spec, key, drafts_for_late(key, self._too_late(key.direction)))
             return
         if not action.lost and (key.result or {}).get("transient"):
             await self._pause(key)
@@ -164,36 +172,34 @@ class Execution:
             drafts.append(Draft("attempt_failed", key.attempt, lost))
         started = {"timeout_ms": spec.timeout_ms, "retry_reason": action.reason or None}
         drafts.append(Draft("started", action.attempt, started))
+        began = self.desk.clock.monotonic()
         if await self._record(spec, key, drafts):
-            await self._attempt(spec, self.commit.keys[spec.index, key.direction])
-
-    def _late_drafts(self, key: KeyState) -> list[Draft]:
-        """What to record where another attempt is allowed, but there is no time left for it."""
-        late = self._too_late(key.direction)
-        may_have_happened = key.effect_class == "idempotent" and (key.result or {}).get("applied") is None
-        if key.direction == "undo" or (key.attempt and may_have_happened):
-            return [Draft("in_doubt", key.attempt, _doubt_fields(late))]
-        began = [] if key.attempt else [Draft("started", 1)]
-        return [*began, Draft("outcome", key.attempt or 1, _outcome_fields(late))]
+            await self._attempt(spec, self.commit.keys[spec.index, key.direction], began)
 
     async def _pause(self, key: KeyState) -> None:
         asked = (key.result or {}).get("retry_after_s")
         pause = float(asked) if isinstance(asked, int | float) else PAUSE_S * 2.0 ** (key.attempt - 1)
         await self.desk.clock.sleep(max(0.0, min(pause, PAUSE_S_MAX, self._left_s(key.direction))))
 
-    async def _attempt(self, spec: StepSpec, key: KeyState) -> None:
-        """Perform the attempt whose `started` is durable, and record what came of it."""
+    async def _attempt(self, spec: StepSpec, key: KeyState, began: float) -> None:
+        """Perform the attempt whose `started` is durable, and record what came of it.
+
+        Its time runs from `began`, before `started` was appended: a successor that finds the record may wait that time
+        out, and a submitter that was stopped in between finds it used up.
+        """
         self.desk.check()
         effect, step = self._effect(spec), self._step(spec)
         ctx = self._context(spec, key.direction, key.attempt)
-        began = self.desk.clock.monotonic()
+        left_s = ctx.timeout_s - (self.desk.clock.monotonic() - began)
         result: Done | Failed
         if key.effect_class == "transactional" and isinstance(effect, TransactionalEffect):
-            result = await self._transact(effect, spec, key, ctx)
+            result = await self._transact(effect, spec, key, ctx)  # the ledger fences it
             if isinstance(result, Done):
                 return
+        elif left_s <= 0:
+            result = Failed("timeout", "no time was left to begin it", transient=True, applied=False)
         else:
-            found = await self._bounded(effect.do(step, key.facts, ctx), ctx.timeout_s)
+            found = await self._bounded(effect.do(step, key.facts, replace(ctx, timeout_s=left_s)), left_s)
             result = found if isinstance(found, Done | Failed) else Failed("bad_effect", f"returned {found!r}"[:500])
         if step["step"] == "test" and self.work.rerun_tests and isinstance(result, Failed):
             result = replace(result, transient=key.attempt < 2)
@@ -220,8 +226,8 @@ class Execution:
             await self.desk.transact(slot_of(kind, payload), work, ctx.timeout_s)
         except EffectError as error:
             return Failed(error.code, str(error)[:MESSAGE_CHARS_MAX], transient=error.transient, applied=False)
-        except (TermLost, LedgerError):
-            raise
+        except (CommitError, LedgerError):
+            raise  # the term is lost, or nobody knows what became of the transaction: no failure of the step
         except Exception as error:
             return Failed("raised", f"{type(error).__name__}: {error}"[:MESSAGE_CHARS_MAX], applied=False)
         return Done()
@@ -263,6 +269,9 @@ class Execution:
         items = [step_payload(self.desk, self.work, spec, draft, key, direction=direction) for draft in drafts]
         if latency_ms is not None:
             items[0][1]["latency_ms"] = latency_ms
+        end = closed_with(self.commit, self.work.specs, key, drafts) if key is not None else None
+        if end is not None:
+            items.append((end.kind, self.desk.payload(self.work, rollback=None)))
         return await self.desk.append(items)
 
     async def _bounded(self, doing: Any, timeout_s: float) -> Any:
@@ -313,11 +322,6 @@ class Execution:
 
 def _doubt_fields(why: Failed) -> dict[str, Any]:
     return {"error_code": why.code, "result": {**why.result, "message": why.message}}
-
-
-def _outcome_fields(why: Failed) -> dict[str, Any]:
-    said = {**why.result, "status": "failed", "message": why.message, "applied": why.applied}
-    return {"error_code": why.code, "result": said}
 
 
 _DOUBTS: Final[Mapping[str, str]] = {
