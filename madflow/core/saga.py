@@ -47,6 +47,7 @@ __all__ = [
     "StepSpec",
     "Uncertain",
     "Wait",
+    "closed_with",
     "drafts_for_giving_up",
     "drafts_for_late",
     "drafts_for_probe",
@@ -212,6 +213,17 @@ def due(commit: CommitState, specs: Sequence[StepSpec]) -> Action:
         if key.status != "done":
             return _go_on(spec, key)
     return Close("committed")
+
+
+def closed_with(commit: CommitState, specs: Sequence[StepSpec], key: KeyState, drafts: Sequence[Draft]) -> Close | None:
+    """What is due as soon as `drafts` of `key` are recorded, where that is the end: the commit of which they finish the
+    last step. Both belong into one append, since nothing can come between them, and so cost one sync."""
+    if not drafts or drafts[-1].kind != "outcome" or drafts[-1].fields["result"]["status"] != "done":
+        return None
+    if key.direction == "undo":
+        return None
+    others = [commit.keys.get((spec.index, "do")) for spec in specs if spec.index != key.index]
+    return Close("committed") if all(other and other.status == "done" for other in others) else None
 
 
 def _compensate(commit: CommitState, done: Sequence[StepSpec]) -> Action:

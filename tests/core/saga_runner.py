@@ -33,6 +33,7 @@ from madflow.core.saga import (
     StepSpec,
     Uncertain,
     Wait,
+    closed_with,
     drafts_for_giving_up,
     drafts_for_late,
     drafts_for_probe,
@@ -110,10 +111,14 @@ class Saga:
         self.journal.add(record)
 
     def record(self, at: StepSpec, direction: Direction, drafts: Sequence[Draft]) -> None:
+        key = self.commit.keys.get((at.index, direction))
+        end = closed_with(self.commit, self.specs, key, drafts) if key is not None else None
         for draft in drafts:
             prefix = "compensation_" if direction == "undo" and draft.kind not in ("in_doubt", "resolved") else ""
             who = {"step_index": at.index, "direction": direction, "idempotency_key": at.keys[direction]}
             self.put(f"{prefix}{draft.kind}", {**who, "attempt": draft.attempt, **draft.fields})
+        if drafts and drafts[-1].kind != "resolved":  # a human's word is recorded by itself
+            assert (end or "goes on") == (self.due() if self.due() == Close("committed") else "goes on")
 
     def human(self, index: int, direction: Direction, word: str) -> None:
         key = self.commit.keys[index, direction]

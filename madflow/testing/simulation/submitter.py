@@ -38,6 +38,7 @@ from ...core.saga import (
     StepSpec,
     Uncertain,
     Wait,
+    closed_with,
     drafts_for_giving_up,
     drafts_for_late,
     drafts_for_probe,
@@ -377,6 +378,10 @@ class Execution:
             prefix = "compensation_" if direction == "undo" and draft.kind != "in_doubt" else ""
             fields = {**_step_fields(spec, direction, draft.attempt), **draft.fields}
             items.append((f"{prefix}{draft.kind}", self.desk.payload(self.plan, **fields)))
+        key = self.commit.keys.get((spec.index, direction))
+        end = closed_with(self.commit, self.specs, key, drafts) if key is not None else None
+        if end is not None:
+            items.append((end.kind, self.desk.payload(self.plan, rollback=None)))
         return (yield from self.desk.append(items))
 
     def _left(self, direction: Direction) -> int:
