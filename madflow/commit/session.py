@@ -105,7 +105,11 @@ class Session:
             await self.clock.sleep(POLL_S)
         now, since = self.read(), self.ledger.read(stream_of(self.scope), after=seen)
         touched = {str(record.payload.get("commit_id")) for record in since}
-        return [receipt_of(self.scope, c.proposal_id, c) for name, c in now.commits.items() if name in before | touched]
+        return [
+            receipt_of(self.scope, c.proposal_id, c, waits_for=self.parked.get(name, ""))
+            for name, c in now.commits.items()
+            if name in before | touched
+        ]
 
     async def resolve(self, key: str, word: str, by: str, note: str, wait_s: float) -> Resolved:
         """Record the word, see to it that a leader applies it, and say whose word counts."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from ..core.canonical import canonical
 from ..core.plan import EffectClass, Undoable
 from ..core.saga import Absent, Done, Failed, Uncertain
 from ..errors import ConfigError, EffectError, LedgerError
@@ -19,7 +20,10 @@ from ..ports import EffectContext, Execute
 
 __all__ = ["CallEffect", "Step", "StepContext", "registry"]
 
-RESULT_CHARS_MAX: Final = 64_000
+RESULT_BYTES_MAX: Final = 64_000
+"""Of what a step's code returns, as JSON."""
+
+_RETURNED: Final = "returned"  # what the app's code gave has a place of its own beside what the record says
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class StepContext:
         term: the submitter's term: pass it on to whatever can refuse an older one.
         attempt: from 1.
         timeout_s: how long this attempt may take.
-        result: what `do` returned, for `undo`.
+        result: what `do` returned, for `undo`; empty where it is not known, as after a probe.
         execute: runs a statement in the ledger's transaction; only for transactional steps.
     """
 
@@ -51,7 +55,8 @@ class Step:
     """A named step.
 
     Args:
-        do: `do(args, context)` performs it, and returns a JSON object or None. Raise EffectError to say how it failed;
+        do: `do(args, context)` performs it, and returns a JSON object or None; a receipt has it as
+            `steps[i].result["returned"]`. Raise EffectError to say how it failed;
             any other exception leaves unknown whether it happened. A plain function runs in a thread of its own (in
             the ledger's writer for `transactional`, where it must be a plain function and quick).
         undo: takes it back; called with the same arguments, a key of its own, and `do`'s result.
@@ -167,7 +172,9 @@ class CallEffect:
 
 
 def _context(facts: Mapping[str, Any], ctx: EffectContext, execute: Execute | None) -> StepContext:
-    return StepContext(ctx.key, ctx.term, ctx.attempt, ctx.timeout_s, facts.get("result") or {}, execute)
+    return StepContext(
+        ctx.key, ctx.term, ctx.attempt, ctx.timeout_s, (facts.get("result") or {}).get(_RETURNED) or {}, execute
+    )
 
 
 def _done(name: str, result: Any) -> Done | Failed:
@@ -177,6 +184,12 @@ def _done(name: str, result: Any) -> Done | Failed:
     if not isinstance(result, Mapping):
         shown = type(result).__name__
         return Failed("bad_result", f"step {name!r} returned a {shown}; return a JSON object or None")
-    if len(str(result)) > RESULT_CHARS_MAX:
-        return Failed("bad_result", f"step {name!r} returned more than {RESULT_CHARS_MAX} characters; return less")
-    return Done(dict(result))
+    try:
+        text = canonical(dict(result))
+    except ConfigError as error:
+        return Failed("bad_result", f"step {name!r} returned what is no JSON: {error}")
+    if len(text) > RESULT_BYTES_MAX:
+        return Failed(
+            "bad_result", f"step {name!r} returned {len(text)} bytes, more than {RESULT_BYTES_MAX}; return less"
+        )
+    return Done({_RETURNED: dict(result)})

@@ -29,6 +29,9 @@ AT_ONCE_MAX: Final = 16
 
 POLL_S: Final = 0.05
 
+_TREE: Final = frozenset({"changed_since", "missing"})
+"""Reasons of the gate that may be gone once another commit has ended."""
+
 
 class Submitter:
     """One term of one scope.
@@ -170,7 +173,10 @@ class Submitter:
         answer = await asyncio.to_thread(self._gatekeeper.ask, request)
         self.desk.policy = self._gatekeeper.policy
         if isinstance(answer, Rejected):
-            await self._reject(name, request, answer)
+            if held := self._held(request, answer, state):
+                self._parked[name] = held
+            else:
+                await self._reject(name, request, answer)
             return
         body = self._gatekeeper.body_of(request.proposal_id)
         assert body is not None  # noqa: S101 - the gate admits nothing that is not known
@@ -202,6 +208,14 @@ class Submitter:
             if limit is not None and len(using) >= limit:
                 return f"{target} is in use by {', '.join(using[:3])} (at most {limit} at once)"
         return ""
+
+    def _held(self, request: CommitRequest, answer: Rejected, state: CommitState | None) -> str:
+        """Which resource another commit holds, where nothing but the tree speaks against this one: it may yet be put
+        back as it was. Otherwise the empty string."""
+        body = self._gatekeeper.body_of(request.proposal_id)
+        if body is None or any(reason.code not in _TREE for reason in answer.reasons):
+            return ""
+        return self._busy(self._work(body, state))
 
     async def _reject(self, name: str, request: CommitRequest, answer: Rejected) -> None:
         known = self._gatekeeper.body_of(request.proposal_id) or {}
