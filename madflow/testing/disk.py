@@ -62,7 +62,8 @@ class FaultyDisk(apsw.VFS):
         self.done: list[tuple[Operation, File]] = []
         self.failed: list[tuple[Operation, File]] = []
         self._plan: _Plan | None = None
-        super().__init__(name, base="")
+        self._base = apsw.vfs_names()[0]  # by name: this one may become the default, for a whole command line
+        super().__init__(name, base=self._base)
 
     def fail(
         self,
@@ -131,7 +132,7 @@ class FaultyDisk(apsw.VFS):
 class _FaultyFile(apsw.VFSFile):
     def __init__(self, disk: FaultyDisk, kind: File, name: Any, flags: list[int]) -> None:
         self._disk, self._kind = disk, kind
-        super().__init__("", name, flags)
+        super().__init__(disk._base, name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         if self._disk._about_to("write", self._kind):

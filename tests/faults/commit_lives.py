@@ -79,7 +79,8 @@ async def finish(world: World, root: Path, scope: str, judge: Judge) -> dict[str
         happened = judge.outside()
         for step in asked["steps"]:
             if step["status"] == "in_doubt":
-                there = happened[world.plans[name][step["step_index"]].name]
+                own = world.plans[name][step["step_index"]].name
+                there = happened[own] if step["direction"] == "do" else own in judge.undone()
                 word = "done" if there else "retry"
                 said = await committer.resolve(step["idempotency_key"], word, by="who looked")
                 assert said.applied and said.by == "who looked"
@@ -102,10 +103,10 @@ def doubts(records: list[Record]) -> list[str]:
     found = []
     for record in records:
         said = record.payload
-        key = said.get("idempotency_key", "")
-        if record.kind == "intent":
+        key, kind = said.get("idempotency_key", ""), record.kind.removeprefix("compensation_")
+        if kind == "intent":
             classes[key] = said["effect_class"]
-        elif record.kind == "started":
+        elif kind == "started":
             started[key, said["attempt"]] = said["term"]
         elif record.kind == "in_doubt":
             lost = said["error_code"] == "submitter_lost" and started[key, said["attempt"]] < said["term"]

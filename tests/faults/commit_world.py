@@ -21,7 +21,7 @@ import struct
 import subprocess
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -48,8 +48,17 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "transactional": ("ledger_sql", "ledger_step"),
     "non_verifiable": ("post", "command", "step"),
 }
-CLASS_OF: Final = {kind: name for name, kinds in KINDS.items() for kind in kinds}
+UNDONE: Final[Mapping[str, str]] = {
+    "put+undo": "idempotent",
+    "probed+undo": "verifiable",
+    "command+undo": "non_verifiable",
+    "step+undo": "verifiable",
+    "false": "non_verifiable",
+}
+"""Kinds with an undo, by their class; and a command that does nothing and fails."""
+CLASS_OF: Final = {kind: name for name, kinds in KINDS.items() for kind in kinds} | UNDONE
 FILES: Final = ("write", "patch", "git")
+_TELLING: Final = ("idempotent", "verifiable", "transactional")
 TIMEOUT_MS: Final = 20_000
 LATER_MS: Final = 60_000
 
@@ -124,12 +133,22 @@ class World:
 
     Attributes:
         plans: by proposal id. target: the index of the step of the class in the first plan.
+
+    Args:
+        kinds: the one plan, instead of what the seed has.
     """
 
-    def __init__(self, folder: Path, server: CounterServer, kind: str, seed: int) -> None:
+    def __init__(
+        self, folder: Path, server: CounterServer, kind: str, seed: int, kinds: Sequence[str] | None = None
+    ) -> None:
         self.folder, self.server, self.kind, self.seed = folder, server, kind, seed
         self.random = random.Random(f"{kind}/{seed}")
-        names = [name for name in CLASS_OF if CLASS_OF[name] not in ("none", "non_verifiable") or seed % 4 == 0]
+        self.steps, self.policy = tuple(_own_steps(server.address)), _policy(server.address)
+        if kinds is not None:
+            self.target = kinds.index(kind)
+            self.plans = {"p1": [self._planned(kind, f"{at}-{seed}") for at, kind in enumerate(kinds)]}
+            return
+        names = [name for known, own in KINDS.items() for name in own if known in _TELLING or seed % 4 == 0]
         before, after = self.random.choice([(0, 0), (0, 1), (1, 0), (1, 1)])
         kinds = [*self.random.choices(names, k=before), kind, *self.random.choices(names, k=after)]
         self.target = before
@@ -137,8 +156,6 @@ class World:
         if seed % 3 == 2:
             beside = self.random.choices(names, k=self.random.choice([1, 2]))
             self.plans["p2"] = [self._planned(kind, f"{kind}-{seed}-beside-{at}") for at, kind in enumerate(beside)]
-        self.steps = tuple(_own_steps(server.address))
-        self.policy = _policy(server.address)
 
     @property
     def planned(self) -> list[Planned]:
@@ -196,7 +213,13 @@ class World:
             "ledger_sql": {**_INSERT, "target": "db:ledger", "params": [name]},
         }
         made["probed"] = {**made["command"], "probe": server.command("GET", f"/effect/{name}")}
-        return Planned(kind, name, made.get(kind) or {"step": "call", "name": kind, "args": {"name": name}})
+        made["put+undo"] = {**made["put"], "undo": {"method": "DELETE", "url": made["put"]["url"]}}
+        for own in ("command", "probed"):
+            made[f"{own}+undo"] = {**made[own], "undo": server.command("DELETE", f"/effect/{name}")}
+        made["false"] = {"step": "command", "cmd": ["false"]}
+        return Planned(
+            kind, name, made.get(kind) or {"step": "call", "name": kind.replace("+", "_"), "args": {"name": name}}
+        )
 
     def committer(
         self, root: Path, scope: str, point: Point | None = None, *, later: bool = False
@@ -238,7 +261,7 @@ class Judge:
         """Forget what earlier runs did under the same names."""
         address = self.world.server.address
         for step in self.world.planned:
-            if step.kind in ("put", "probed", "probed_step"):
+            if step.kind.removesuffix("+undo") in ("put", "probed", "probed_step", "command", "step"):
                 hit(address, "DELETE", f"/effect/{step.name}")
         hit(address, "PUT", "/effect/always")
         self.mark = len(self.world.server.received())
@@ -259,6 +282,11 @@ class Judge:
             found.update(_rows(self.root / ".madflow/ledger.db"))
         return found
 
+    def undone(self) -> list[str]:
+        """What was taken back, in that order; each as often as it was."""
+        lines = self.world.server.received()[self.mark :]
+        return [line["name"] for line in lines if line["counted"] and line["method"] == "DELETE"]
+
     def count(self, step: Planned, outside: Counter[str]) -> int:
         """How often one step happened; git steps share a ref, and so a count."""
         if step.kind in FILES:
@@ -277,7 +305,7 @@ def forked(work: Callable[[], Any]) -> Any:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        signal.alarm(120)
+        signal.alarm(60)
         try:
             said = {"ok": work()}
         except BaseException as error:
@@ -320,7 +348,7 @@ def _policy(address: str) -> Policy:
         {"step": ["command", "test"], "commands": ["python3", "true", "false"]},
         {"step": ["http"], "hosts": [address, f"localhost:{port}"]},
         {"step": ["sql"], "databases": ["ledger", "app"]},
-        {"step": ["call"], "names": list(CLASS_OF)},
+        {"step": ["call"], "names": [kind.replace("+", "_") for kind in CLASS_OF]},
     ]
     http = {"idempotent_hosts": [f"localhost:{port}"]}
     return parse_policy({"allow": everything, "http": http, "databases": {"app": "data/app.db"}})
@@ -347,6 +375,13 @@ def _own_steps(address: str) -> list[Step]:
         Step(name="probed_step", do=send("POST", "effect"), probe=there, effect_class="verifiable"),
         Step(name="ledger_step", do=insert, effect_class="transactional"),
         Step(name="step", do=send("POST", "effect")),
+        Step(
+            name="step_undo",
+            do=send("POST", "effect"),
+            undo=send("DELETE", "effect"),
+            probe=there,
+            effect_class="verifiable",
+        ),
     ]
 
 
