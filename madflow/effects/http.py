@@ -234,7 +234,7 @@ async def _result(answer: aiohttp.ClientResponse, deadline: float) -> dict[str, 
         answer.close()
     said = {name: answer.headers.get(name) for name in ("content-type", "location", "retry-after")}
     result: dict[str, Any] = {
-        "status": answer.status,
+        "status_code": answer.status,
         "headers": {name: visible(value.encode())[:_HEADER_CHARS] for name, value in said.items() if value is not None},
         "body": visible(bytes(kept)),
         "body_bytes": read,

@@ -232,7 +232,7 @@ async def test_bodies_are_bounded(tmp_path: Path) -> None:
     assert done.result["body_sha256"] == hashlib.sha256(b"x" * BODY_READ_BYTES).hexdigest() and done.result["body_cut"]
     done = await ask(tmp_path, b"HTTP/1.1 201 OK\r\nContent-Length: 6\r\nContent-Encoding: gzip\r\n\r\na\x1b[\xff\nz")
     assert isinstance(done, Done) and done.result["body"] == "a␛[\ufffd\nz" and done.result["body_cut"] == ""
-    assert done.result["status"] == 201
+    assert done.result["status_code"] == 201
 
 
 async def test_time(tmp_path: Path) -> None:
