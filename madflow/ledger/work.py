@@ -174,7 +174,7 @@ class Workbench:
         rows: list[tuple[Any, ...]] = []
         size = 0
         try:
-            # can_cache: what was compiled for the ledger itself must not serve here, nor the other way round
+            # Not cached: a plan's statements are not to push out the ledger's own, which stay compiled.
             for row in cursor.execute(statement, values, can_cache=False):
                 rows.append(row)
                 size += sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)

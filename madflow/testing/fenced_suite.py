@@ -193,7 +193,8 @@ class FencedLedgerSuite(LedgerSuite):
         for scope in ("", "a\nb", "x" * 300):
             await _raises(LedgerError, ledger.seal(scope, 1, _event(1)))
             await _raises(LedgerError, ledger.append(scope, 1, [_entry(1)]))
-        assert ledger.verify() == 1
+        assert isinstance(await ledger.append("s", 1, [_entry(1, "x")]), Appended), "and nobody is harmed"
+        assert ledger.verify() == 2
         ledger.close()
 
     async def test_nothing_else_writes_to_a_scope(self, make_ledger: MakeFenced) -> None:
@@ -383,7 +384,7 @@ class FencedLedgerSuite(LedgerSuite):
         ledger.close()
 
     async def test_what_is_pruned_is_announced_and_the_chain_holds(self, make_ledger: MakeFenced) -> None:
-        """Catches a chain that breaks, a pruned record that is read as an empty one, and a scope's record that goes."""
+        """Catches a chain that breaks, a pruned record that reads as an empty one, and one gone that a scope needs."""
         if "prune" in self.lacks:
             return
         ledger: Any = make_ledger()
@@ -391,6 +392,7 @@ class FencedLedgerSuite(LedgerSuite):
         await ledger.seal("s", 1, _event(10))
         await ledger.append("s", 1, [_entry(11, "x")])
         await ledger.record("b", [_event(12)], after=0)
+        await ledger.record("election/s", [_event(13)], after=0)
         offered: list[str] = []
 
         def keep(record: Record) -> bool:
@@ -400,19 +402,19 @@ class FencedLedgerSuite(LedgerSuite):
         pruned = await asyncio.to_thread(ledger.prune, keep)
         assert (pruned.count, pruned.ranges) == (7, ((2, 5), (8, 10)))
         assert set(offered) == {"a", "b"}
-        assert ledger.verify() == 14
+        assert ledger.verify() == 15
         (said,) = ledger.read("pruned")
         assert said.payload == {"count": 7, "ranges": [[2, 5], [8, 10]]}
         await _raises(LedgerError, asyncio.to_thread(ledger.read, "a"))
         await _raises(LedgerError, asyncio.to_thread(lambda: list(ledger.scan())))
         assert [record.payload["n"] for record in ledger.read("a", pruned="skip")] == [0, 5, 6]
-        assert [record.seq for record in ledger.scan(3, pruned="skip")] == [6, 7, 11, 12, 13, 14]
+        assert [record.seq for record in ledger.scan(3, pruned="skip")] == [6, 7, 11, 12, 13, 14, 15]
         assert ledger.find("s", "x").payload == _event(11).payload
-        assert len(await ledger.record("a", [_event(13)], after=10)) == 1
+        assert len(await ledger.record("a", [_event(14)], after=10)) == 1
         again = await asyncio.to_thread(ledger.prune, lambda record: record.stream != "b")
         assert (again.count, again.ranges) == (1, ((13, 13),))
         assert (await asyncio.to_thread(ledger.prune, lambda record: True)).count == 0
-        assert ledger.verify() == 16
+        assert ledger.verify() == 17
         ledger.close()
         make_ledger().close()
 

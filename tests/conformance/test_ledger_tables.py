@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import apsw
 import pytest
 
 from madflow.errors import LedgerCorrupt, LedgerError
-from madflow.ledger.chain import verify_export
+from madflow.ledger.chain import GENESIS, ChainCheck, Row, chain_hash, verify_export
 from madflow.ledger.sqlite import SqliteLedger, open_ledger
 from madflow.ports import Appended, Entry, Event
 
@@ -157,3 +158,30 @@ def test_a_payload_that_is_gone_unannounced_is_found(ledger: SqliteLedger) -> No
         alter(ledger, "UPDATE records SET payload = NULL WHERE seq = ?", seq)
         with pytest.raises(LedgerCorrupt, match=f"record {seq} does not verify: its payload is gone"):
             ledger.verify()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"count": 1, "ranges": [[3, 3]]},
+        {"count": 1, "ranges": [[2, 2]]},
+        {"count": 1, "ranges": [[0, 1]]},
+        {"count": 1, "ranges": [[1]]},
+        {"count": 1, "ranges": [[True, 1]]},
+        {"count": 1, "ranges": 1},
+        {"count": 1},
+        ["ranges"],
+    ],
+)
+def test_an_announcement_is_about_records_before_it(payload: Any) -> None:
+    """Catches a record of the stream `pruned` that excuses what is removed later, or says nothing that can be read."""
+
+    def row(seq: int, stream: str, data: bytes, prev: str) -> Row:
+        digest = sha256(data).hexdigest()
+        this = chain_hash(prev, seq, stream, 1, "noted", 5, digest)
+        return Row(seq, stream, 1, "noted", data, digest, 5, prev, this)
+
+    check = ChainCheck()
+    check.add(row(1, "a", b"{}", GENESIS))
+    with pytest.raises(LedgerCorrupt, match=r"record 2 .* to say which records before it were pruned"):
+        check.add(row(2, "pruned", json.dumps(payload).encode(), check.head))

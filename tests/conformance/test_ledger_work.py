@@ -54,6 +54,14 @@ def one(statement: str, values: Any = ()) -> Callable[[Execute], Any]:
     return lambda execute: execute(statement, values)
 
 
+def in_spite_of(statement: str) -> Callable[[Execute], None]:
+    def do(execute: Execute) -> None:
+        with pytest.raises(EffectError):
+            execute(statement, ())
+
+    return do
+
+
 def everything(ledger: SqliteLedger) -> list[Any]:
     connection = apsw.Connection(str(ledger.path))
     tables = ("records", "slots", "fences", "mine", "sqlite_schema")
@@ -102,8 +110,8 @@ INSERT INTO mine(b) SELECT hash FROM records
 INSERT INTO mine(b) VALUES ((SELECT max(seq) FROM records))
 CREATE TABLE copy AS SELECT * FROM slots
 DROP TABLE fences
-DROP INDEX sqlite_autoindex_records_1
 CREATE INDEX i ON records (kind)
+CREATE INDEX i ON records (1 + 1)
 CREATE UNIQUE INDEX i ON slots (seq)
 ALTER TABLE records RENAME TO older
 ALTER TABLE slots ADD COLUMN x
@@ -132,38 +140,51 @@ ROLLBACK
 SAVEPOINT x
 RELEASE x
 ROLLBACK TO x
-VACUUM
-VACUUM INTO 'other.db'
 ANALYZE
 REINDEX
 REINDEX records
 SELECT load_extension('x')
+EXPLAIN SELECT * FROM records
+"""
+# What SQLite or we refuse for what it is, whatever it touches.
+REFUSED = """
+DROP INDEX sqlite_autoindex_records_1
+VACUUM
+VACUUM INTO 'other.db'
 INSERT INTO sqlite_master VALUES (1, 2, 3, 4, 5)
 UPDATE sqlite_schema SET sql = ''
 DELETE FROM sqlite_master
-EXPLAIN SELECT * FROM records
 SELECT 1; SELECT 2
 SELECT 1; DELETE FROM records
+INSERT INTO mine VALUES (7, 7); SELECT 1
 ;
 SELEC
 SELECT * FROM nowhere
 """
 
 
-@pytest.mark.parametrize("statement", DENIED.strip().splitlines())
-def test_what_is_denied(ledger: SqliteLedger, statement: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "statement"),
+    [
+        *(("permission_denied", statement) for statement in DENIED.strip().splitlines()),
+        *(("sql_error", statement) for statement in REFUSED.strip().splitlines()),
+    ],
+)
+def test_what_is_denied(ledger: SqliteLedger, code: str, statement: str) -> None:
     """Every way we know to reach the ledger's tables, the connection or the transaction. Catches an authorizer that is
     not asked, forgets an action or compares names by case; and a denial that leaves something behind.
     """
     before = everything(ledger)
     with pytest.raises(EffectError) as caught:
         run(ledger, one(statement))
-    assert caught.value.code in ("permission_denied", "sql_error")
+    assert caught.value.code == code
     assert caught.value.applied is False
     assert everything(ledger) == before
+    run(ledger, in_spite_of(statement))
+    assert everything(ledger)[3:] == before[3:], "also where the work goes on"
     assert run(ledger, one("SELECT count(*) FROM mine")) == [(2,)], "the ledger goes on"
     assert ledger.record_now("a", [Event("noted", {})], after=0), "nothing of the denial stays on the connection"
-    assert ledger.verify() == 6
+    assert ledger.verify() == 7
 
 
 @pytest.mark.parametrize(
@@ -205,7 +226,7 @@ def test_a_view_that_others_made_shows_nothing_of_the_ledger(ledger: SqliteLedge
         ("INSERT INTO mine(b) VALUES (?)", (1, 2), "sql_error"),
         ("INSERT INTO mine(b) VALUES (:b)", {}, "sql_error"),
         ("INSERT INTO mine(b) VALUES (2)", (), "sql_error"),
-        ("SELECT zeroblob(17000000)", (), "too_large"),
+        ("INSERT INTO mine(b) VALUES (zeroblob(17000000))", (), "too_large"),
         ("SELECT ?", ("x" * 1_100_000,), "too_large"),
         (ENDLESS + "SELECT x FROM t", (), "too_large"),
         (ENDLESS + "SELECT x FROM t LIMIT 1001", (), "too_large"),
@@ -241,8 +262,9 @@ def test_time_is_bounded(ledger: SqliteLedger, statement: str, caught: bool) -> 
     with pytest.raises(EffectError) as stopped:
         run(ledger, do, timeout_s=0.1)
     assert stopped.value.code == "timeout"
+    records = ledger.record_now("a", [Event("noted", {})] * 1500, after=0)
+    assert len(records) == 1500, "the ledger's own writes know no such bound"
     assert run(ledger, one("SELECT count(*) FROM mine")) == [(2,)]
-    assert ledger.record_now("a", [Event("noted", {})], after=0)
     ledger.verify()
 
 
@@ -280,6 +302,8 @@ def test_execute_is_for_its_work_alone(ledger: SqliteLedger) -> None:
     run(ledger, kept.append)
     with pytest.raises(LedgerError, match="only inside the work"):
         kept[0]("SELECT 1", ())
+    with pytest.raises(LedgerError, match="only inside the work"):
+        run(ledger, lambda _: kept[0]("SELECT 1", ()))
 
     def elsewhere(execute: Execute) -> list[str]:
         said: list[str] = []
