@@ -163,7 +163,7 @@ class Session:
         """Campaign and lead until `stop` is set."""
         said = ""
         while not stop.is_set():
-            led = await self.lead(stop.is_set, approved=approved, say=say)
+            led = await self.lead(stop.is_set, approved=approved, stop=stop.is_set, say=say)
             if led == "held" and self.waits_for != said:
                 said = self.waits_for
                 say(f"waiting: {said}")
@@ -178,8 +178,15 @@ class Session:
         while not stop.is_set() and self.clock.monotonic() < until:
             await self.clock.sleep(POLL_S)
 
-    async def lead(self, done: Callable[[], bool], *, approved: bool = False, say: Say = _silent) -> Led:
-        """Lead until `done`, if nobody else does."""
+    async def lead(
+        self,
+        done: Callable[[], bool],
+        *,
+        approved: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        say: Say = _silent,
+    ) -> Led:
+        """Lead until `done`, if nobody else does. Once `stop`, nothing new is begun."""
         won = await self.elector.campaign(self.scope, self.setup.node, ttl_s=self.setup.lease_s, timeout_s=0)
         if isinstance(won, Held):
             self.waits_for = won.why
@@ -187,7 +194,7 @@ class Session:
         say(f"leading scope {self.scope!r} in term {won.number}")
         gatekeeper = self.setup.gatekeeper(self.ledger)
         desk = self._desk(won, gatekeeper)
-        submitter = Submitter(desk, gatekeeper, also=gatekeeper.approved if approved else None)
+        submitter = Submitter(desk, gatekeeper, also=gatekeeper.approved if approved else None, stop=stop)
         try:
             async with heartbeat(self.elector, won, self.setup.lease_s, desk):
                 await submitter.take_over()

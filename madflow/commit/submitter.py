@@ -40,10 +40,18 @@ class Submitter:
         desk: not sealed yet.
         gatekeeper: says of a proposal whether it may be committed.
         also: proposals to commit beside those that are requested, asked each time the inbox is empty.
+        stop: whether this process is told to end: as if the leader were asked to go.
     """
 
-    def __init__(self, desk: Desk, gatekeeper: Gatekeeper, *, also: Callable[[], list[str]] | None = None) -> None:
-        self.desk, self._gatekeeper, self._also = desk, gatekeeper, also
+    def __init__(
+        self,
+        desk: Desk,
+        gatekeeper: Gatekeeper,
+        *,
+        also: Callable[[], list[str]] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.desk, self._gatekeeper, self._also, self._stop = desk, gatekeeper, also, stop
         self._running: dict[str, asyncio.Task[None]] = {}
         self._targets: dict[str, tuple[str, ...]] = {}
         self._parked: dict[str, str] = {}
@@ -86,8 +94,8 @@ class Submitter:
 
     @property
     def _going(self) -> bool:
-        """Whether the leader is asked to hand over: what runs is finished, nothing new is begun."""
-        return bool(self.inbox.transfer) or self.inbox.resign
+        """Whether the leader is asked to hand over, or to end: what runs is finished, nothing new is begun."""
+        return bool(self.inbox.transfer) or self.inbox.resign or self._stop()
 
     async def _wait(self) -> None:
         """Until a commit ends, at most one poll; an error of a commit's own task is raised here."""
