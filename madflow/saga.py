@@ -68,7 +68,9 @@ class Saga:
         self._by, self._expires_s = approved_by, expires_s
         names = [step.name for step in self.steps]
         own = parse_policy({"allow": [{"step": ["call"], "names": names}]}, "the saga's own policy")
-        self.committer = Committer(root, ledger=self._place, policy=policy or own, steps=self.steps, clock=self._clock)
+        self.committer = Committer(
+            root, ledger=self._place, policy=own if policy is None else policy, steps=self.steps, clock=self._clock
+        )
 
     async def run(
         self, name: str, args: Mapping[str, Mapping[str, Any]] | None = None, *, wait_s: float = WAIT_S

@@ -1,5 +1,6 @@
 """Every example runs offline, is short, and comes to what it claims, as a module and as a script."""
 
+import asyncio
 import importlib.util
 import subprocess
 import sys
@@ -92,6 +93,24 @@ def test_restaurant() -> None:
         assert proposal.approved
         winners = {vote.agent for vote in proposal.votes if vote.decision == proposal.content["answer"]}
         assert len(winners - {"eve"}) >= 2
+
+
+def test_commit_a_plan(tmp_path: Path) -> None:
+    """The second plan overwrote the file before its test failed: it holds what it held."""
+    done = example("commit_a_plan").main(tmp_path)
+    assert [(receipt.status, receipt.rollback) for receipt in done] == [
+        ("committed", None),
+        ("compensated", "complete"),
+    ]
+    assert (tmp_path / "config/queue.toml").read_text() == "attempts = 3\n"
+
+
+def test_commit_own_steps(tmp_path: Path) -> None:
+    """One seat for the trip that was asked for twice, none for the one that could not be paid."""
+    module = example("commit_own_steps")
+    first, again, declined = asyncio.run(module.main(tmp_path))
+    assert first == again and (first.status, declined.status) == ("committed", "compensated")
+    assert list(module.SEATS.values()) == ["12A"]
 
 
 @pytest.mark.parametrize("name", NAMES)
