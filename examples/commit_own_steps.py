@@ -2,7 +2,9 @@
 
 import asyncio
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from madflow import Receipt, Saga, Step
 from madflow.commit import StepContext
@@ -11,15 +13,15 @@ from madflow.errors import EffectError
 SEATS: dict[str, str] = {}  # the airline's, by idempotency key: the same key twice is the same seat
 
 
-def reserve(args: dict[str, str], ctx: StepContext) -> dict[str, str]:
+def reserve(args: Mapping[str, Any], ctx: StepContext) -> dict[str, str]:
     return {"seat": SEATS.setdefault(ctx.key, args["seat"]), "key": ctx.key}
 
 
-def release(args: dict[str, str], ctx: StepContext) -> None:
+def release(args: Mapping[str, Any], ctx: StepContext) -> None:
     SEATS.pop(ctx.result["key"], None)
 
 
-def charge(args: dict[str, str], ctx: StepContext) -> None:
+def charge(args: Mapping[str, Any], ctx: StepContext) -> None:
     if args["card"] == "empty":
         raise EffectError("declined", "the card is declined", applied=False)
 
