@@ -161,7 +161,7 @@ def to_record(row: Row) -> Record:
     if sha256(row.payload).hexdigest() != row.payload_digest:
         raise LedgerCorrupt(f"record {row.seq} ({row.kind}) is not what was written; restore the ledger from a backup")
     try:
-        payload = json.loads(row.payload)
+        payload = orjson.loads(row.payload)
     except ValueError as error:
         raise LedgerCorrupt(f"record {row.seq}: its payload is not JSON ({error}); restore it from a backup") from error
     return Record(row.seq, row.stream, row.place, row.kind, payload, row.at_ms, row.prev_hash, row.hash)
