@@ -24,7 +24,7 @@ def test_killed_anywhere_it_ends_as_promised_and_nothing_happens_twice(effect_cl
     """Catches an effect without a durable `started`, one that is repeated though nobody can tell what it did, an
     outcome that can be replaced, a doubt that the table does not know, a receipt that changes, a commit that is left
     open."""
-    seeds, at_once = (50, 2) if FULL else (KINDS[effect_class], 1)
+    seeds, at_once = (50, 5) if FULL else (KINDS[effect_class], 1)
     size = [] if FULL else [str(SAMPLE)]
     shares = [
         [sys.executable, str(HARNESS), effect_class, str(start), str(seeds // at_once), str(at_once), *size]
