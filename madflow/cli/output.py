@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import MadflowError
 
-__all__ = ["note", "print_text", "write_atomically"]
+__all__ = ["note", "print_text", "write_atomically", "write_lines"]
 
 
 def print_text(text: str) -> None:
@@ -39,12 +40,39 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         MadflowError: it cannot be written; names the file and why.
     """
+    _replace(path, [text], "the ledger has the result: run `madflow replay ID --out FILE`")
+
+
+def write_lines(path: Path | None, lines: Iterable[str]) -> int:
+    """Write lines one by one, each ended by a newline; how many. None: to stdout. A file appears whole or not at all.
+
+    Raises:
+        MadflowError: it cannot be written; names the file and why. What making the lines raises.
+    """
+    count = 0
+
+    def ended() -> Iterator[str]:
+        nonlocal count
+        for line in lines:
+            count += 1
+            yield f"{line}\n"
+
+    if path is None:
+        for line in ended():
+            print_text(line)
+    else:
+        _replace(path, ended(), "name another file")
+    return count
+
+
+def _replace(path: Path, parts: Iterable[str], instead: str) -> None:
     target = path.resolve()
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(text.encode())
+                for part in parts:
+                    file.write(part.encode())
                 file.flush()
                 os.fchmod(file.fileno(), _mode(target))
                 os.fsync(file.fileno())
@@ -53,10 +81,7 @@ def write_atomically(path: Path, text: str) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise MadflowError(
-            f"{path}: cannot be written ({error.strerror or error}); the ledger has the result: "
-            "run `madflow replay ID --out FILE`"
-        ) from error
+        raise MadflowError(f"{path}: cannot be written ({error.strerror or error}); {instead}") from error
 
 
 def _mode(target: Path) -> int:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.journal import CommitDocument, CommitState, Journal, KeyState, commit_id, record_of
 from ..ports import Ledger, Record
 from .streams import stream_of
+from .when import rfc3339
 
-__all__ = ["Receipt", "StepReceipt", "commit_document", "commit_records", "receipt_of"]
+__all__ = [
+    "RECEIPT_SCHEMA",
+    "Receipt",
+    "StepReceipt",
+    "commit_document",
+    "commit_records",
+    "receipt_of",
+    "receipt_schema",
+]
+
+RECEIPT_SCHEMA: Final = "madflow/receipt/1"
 
 
 class StepReceipt(BaseModel):
@@ -65,6 +75,12 @@ class Receipt(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data with the document's field names."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def receipt_schema() -> dict[str, Any]:
+    """The JSON schema of a receipt (draft 2020-12)."""
+    schema = Receipt.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": RECEIPT_SCHEMA, **schema}
 
 
 def receipt_of(scope: str, proposal_id: str, state: CommitState | None, *, waits_for: str = "") -> Receipt:
@@ -126,14 +142,10 @@ def commit_document(ledger: Ledger, scope: str, proposal_id: str) -> dict[str, A
             "proposal_id": proposal_id,
             "proposal_digest": receipt.proposal_digest,
             "status": receipt.status,
-            "records": tuple(record_of(record, _rfc3339(record.at_ms)) for record in records),
+            "records": tuple(record_of(record, rfc3339(record.at_ms)) for record in records),
         }
     ).model_dump(mode="json", by_alias=True)
 
 
 def _state(records: Sequence[Record]) -> CommitState | None:
     return next(iter(Journal(records).commits.values()), None)
-
-
-def _rfc3339(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

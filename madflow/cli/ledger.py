@@ -1,0 +1,164 @@
+"""`madflow ledger`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ConfigError, LedgerCorrupt
+from .audit_text import stats_text, story_text
+from .exits import DONE, ERROR
+from .options import check_out, check_root, ledger_option, ledger_path, open_for_reading, open_for_writing
+from .output import note, print_text, write_lines
+from .propose import parse_duration
+from .text import clean, json_text, one_line
+
+if TYPE_CHECKING:
+    from ..commit.audit import Verified
+    from ..ports import Record
+
+__all__ = ["command"]
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
+
+
+@click.group("ledger")
+def command() -> None:
+    """What was recorded: read it, check it, keep a copy, count, and remove what is no longer needed."""
+
+
+@command.command("log")
+@click.option("--proposal", "proposal_id", metavar="ID", default="", help="Only what is about this proposal.")
+@click.option("--scope", metavar="NAME", default="", help="Only this scope's commits, requests and elections.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="The last so many.")
+@click.option("--accounts", is_flag=True, help="Also what each call of a debate was charged, and snapshots.")
+@ledger_option
+@_JSON
+def log(*, proposal_id: str, scope: str, limit: int, accounts: bool, root: str, ledger: str, as_json: bool) -> None:
+    """Tell what was recorded, oldest first: debates, votes, requests, elections, commits."""
+    from ..commit.story import plain_record, records_of, tell
+
+    opened = open_for_reading(ledger_path(ledger, check_root(root)))
+    try:
+        last: deque[Record] = deque(maxlen=limit)
+        count = 0
+        for record in records_of(opened, proposal_id=proposal_id, scope=scope, accounts=accounts):
+            last.append(record)
+            count += 1
+    finally:
+        opened.close()
+    if as_json:
+        print_text(json_text({"left_out": count - len(last), "records": [plain_record(record) for record in last]}))
+    else:
+        print_text(story_text([tell(record) for record in last], count - len(last)))
+
+
+@command.command("verify")
+@click.argument("file", metavar="[FILE]", default="")
+@ledger_option
+@_JSON
+def verify(file: str, root: str, ledger: str, as_json: bool) -> int:
+    """Check the ledger, or the export FILE: the chain, slots, terms, every promise of the commit layer, and that all
+    debates and votes fold again. Exit code 1 where something is wrong."""
+    from ..commit.audit import Verified, verify_all
+    from ..commit.exported import read_export
+
+    if file:
+        try:
+            found = verify_all(read_export(Path(file)))
+        except LedgerCorrupt as error:
+            found = Verified(0, 0, 0, (str(error),))
+        except OSError as error:
+            raise ConfigError(f"{file}: {error.strerror or error}; give what `madflow ledger export` wrote") from error
+    else:
+        try:
+            opened = open_for_reading(ledger_path(ledger, check_root(root)))
+        except LedgerCorrupt as error:
+            found = Verified(0, 0, 0, (str(error),))
+        else:
+            try:
+                found = verify_all(opened)
+            finally:
+                opened.close()
+    print_text(json_text(found.to_json()) if as_json else _verified(found))
+    return ERROR if found.problems else DONE
+
+
+def _verified(found: Verified) -> str:
+    looked = f"{found.records} records, {found.scopes} scopes, {found.proposals} debates and votes"
+    if not found.problems:
+        return f"verified: {looked}\n"
+    lines = [f"{len(found.problems)} problems in {looked}", *(one_line(problem, 600) for problem in found.problems)]
+    return clean("\n".join(lines)) + "\n"
+
+
+@command.command("export")
+@click.option("--out", metavar="FILE", default="", help="Write it here (default: stdout).")
+@ledger_option
+def export(out: str, root: str, ledger: str) -> None:
+    """Print all records as JSON lines, and a trailer with their count and the last hash. Keep the trailer elsewhere: it
+    is what shows a cut at the end."""
+    if out:
+        check_out(Path(out))
+    opened = open_for_reading(ledger_path(ledger, check_root(root)))
+    try:
+        count = write_lines(Path(out) if out else None, opened.export_lines())
+    finally:
+        opened.close()
+    note(f"{count - 1} records and the trailer" + (f" in {one_line(out, 300)}" if out else ""))
+
+
+@command.command("stats")
+@click.option("--scope", metavar="NAME", default="", help="Only this scope.")
+@ledger_option
+@_JSON
+def stats(scope: str, root: str, ledger: str, as_json: bool) -> None:
+    """Count: why steps fail, how often commits are taken back, conflicts, doubts, latencies, elections."""
+    from ..commit.stats import stats as count
+
+    opened = open_for_reading(ledger_path(ledger, check_root(root)))
+    try:
+        found = count(opened, scope)
+    finally:
+        opened.close()
+    print_text(json_text(found) if as_json else stats_text(found))
+
+
+@command.command("prune")
+@click.option("--before", metavar="TIME", required=True, help="Only what ended so long ago or earlier: 30d, 24h.")
+@click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+@ledger_option
+@_JSON
+def prune(before: str, dry_run: bool, root: str, ledger: str, as_json: bool) -> None:
+    """Remove the texts of old debates and votes that nothing needs any more; the chain still verifies.
+
+    What is open, in doubt, or approved and not committed stays, and so does what says who committed what.
+    """
+    from ..clock import SystemClock
+    from ..commit.prune import prunable
+    from ..commit.prune import prune as remove
+
+    path, now_ms = ledger_path(ledger, check_root(root)), SystemClock().now_ms()
+    before_ms = now_ms - parse_duration("--before", before) * 1000
+    open_for_reading(path).close()  # a ledger that is not there is not made
+    opened = open_for_reading(path) if dry_run else open_for_writing(path)
+    try:
+        if dry_run:
+            chosen, erased = prunable(opened, before_ms=before_ms, now_ms=now_ms), None
+        else:
+            chosen, done = asyncio.run(remove(opened, before_ms=before_ms, now_ms=now_ms))
+            erased = done.erased
+    finally:
+        opened.close()
+    if as_json:
+        print_text(json_text({**chosen.to_json(), "dry_run": dry_run, "erased": erased}))
+        return
+    kept = ", ".join(f"{count} {why}" for why, count in sorted(chosen.kept.items())) or "none"
+    verb = "would be removed" if dry_run else "removed"
+    print_text(f"{chosen.records} payloads of {len(chosen.streams)} debates and votes {verb}; kept: {kept}\n")
+    if erased is False:
+        note("another process is reading the ledger: the bytes are gone from its -wal file once that has ended")
