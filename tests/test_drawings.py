@@ -22,13 +22,17 @@ import pytest
 import madflow
 from madflow import errors
 from madflow.cli.app import cli
+from madflow.core import saga
 from madflow.core.config import Config
 from madflow.core.debate import TABLE, apply, due, land
+from madflow.core.journal import KINDS, CommitRecord, CommitState, KeyState
 from madflow.core.limits import Limits
 from madflow.core.messages import Seat, Task
+from madflow.core.plan import EffectClass
 from madflow.core.proposal import RISK_KINDS, STEP_KINDS, STOP_CONDITION_KINDS, Proposal
 from madflow.core.replies import parse_reply
 from madflow.core.rules import RULES, parse_rule
+from madflow.core.saga import StepSpec
 from madflow.core.state import Phase, State
 from madflow.core.stopping import StopReason
 
@@ -227,9 +231,62 @@ def crews() -> str:
     return "\n".join(["| crew | protocol | seats | |", "|---|---|---|---|", *rows])
 
 
+# --- the commit layer -----------------------------------------------------------------------------------------------
+
+CLASSES = get_args(EffectClass)
+
+
+def _due(kind: Any, status: Any) -> Any:
+    """What the saga calls for in a plan of one step, whose key stands like this; "" where there is no key yet."""
+    spec = StepSpec(0, {"do": "k", "undo": "u"}, "d", {"do": kind, "undo": kind}, "yes")
+    commit = CommitState("c", "p", "digest")
+    if status:
+        attempt = 0 if status == "intended" else 1
+        commit.keys[0, "do"] = KeyState("k", 0, "do", "d", kind, {}, 60_000, status=status, attempt=attempt)
+    return saga.due(commit, [spec])
+
+
+def _said(action: Any) -> str:
+    if isinstance(action, saga.Begin | saga.Retry):
+        return "run again, same key, attempt + 1" if isinstance(action, saga.Retry) and action.lost else "run"
+    words = {
+        saga.Probe: "probe: done → record it; absent → run again; else human",
+        saga.Doubt: "human",
+        saga.Close: "return it",
+        saga.Wait: "human",
+    }
+    return words[type(action)]
+
+
+def crash_table() -> str:
+    rows = {
+        "before `started` is durable": ("", "intended"),
+        "after `started`, no outcome": ("started",),
+        "the outcome is durable": ("done",),
+        "in doubt, nobody has spoken": ("in_doubt",),
+    }
+    lines = ["| the crash came | " + " | ".join(CLASSES).replace("_", "-") + " |", "|---" * (len(CLASSES) + 1) + "|"]
+    for name, found in rows.items():
+        cells = [{_said(_due(kind, status)) for status in found} for kind in CLASSES]
+        assert all(len(cell) == 1 for cell in cells), f"{name}: {cells}"
+        lines.append(f"| {name} | " + " | ".join(cell.pop() for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def record_fields() -> str:
+    return ", ".join(f"`{name}`" for name in CommitRecord.model_fields) + "."
+
+
+def record_kinds() -> str:
+    return ", ".join(f"`{kind}`" for kind in KINDS if not kind.startswith("compensation_")) + "."
+
+
 DRAWERS: Mapping[str, Callable[[], str]] = {
     "analyser families": analyser_families,
     "budget caps": budget_caps,
+    "commit record fields": record_fields,
+    "commit record kinds": record_kinds,
+    "crash table": crash_table,
     "crews": crews,
     "error tree": error_tree,
     "proposal fields": proposal_fields,
