@@ -12,7 +12,10 @@ export LITELLM_LOCAL_MODEL_COST_MAP := True
 .PHONY: demo test lint eval lock release-check clean
 
 demo: $(STAMP)
-	$(BIN)/madflow review examples/pull_request/change.diff --root examples/pull_request/tree --out proposal.json
+	rm -rf build/demo && mkdir -p build && cp -r examples/pull_request build/demo
+	cd build/demo && $(CURDIR)/$(BIN)/madflow review change.diff --root tree --out proposal.json
+	cd build/demo && $(CURDIR)/$(BIN)/madflow commit proposal.json --root tree
+	cd build/demo && diff -ru ../../examples/pull_request/tree tree --exclude .madflow || true
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -p no:langsmith_plugin -n $(WORKERS) $(ARGS)
@@ -25,11 +28,15 @@ lint: $(STAMP)
 eval: $(STAMP)
 	$(BIN)/python -m evals.perf $(ARGS)
 
-# What a release must pass beyond the tests: the wheel, in an empty environment, away from the checkout.
+# What a release must pass beyond the tests: the wheel, in an empty environment, away from the checkout; the benchmark;
+# then the sweeps, the short ones first. It takes long.
 release-check: lint test
-	MADFLOW_SCHEDULES=10000 $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_budget_schedules.py
 	$(BIN)/python tests/wheel_check.py
 	$(BIN)/python evals/perf/bench.py
+	MADFLOW_SCHEDULES=10000 $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_budget_schedules.py
+	$(BIN)/python -m madflow.testing.simulation --seeds 100000
+	MADFLOW_SWEEP=full $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_takeover.py
+	MADFLOW_SWEEP=full $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_commit_*.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"madflow needs Python 3.11 or later, this is {sys.version.split()[0]}; run make PYTHON=python3.12")'

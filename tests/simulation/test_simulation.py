@@ -1,6 +1,6 @@
 """Election, journal and saga under simulated faults: every seed keeps every promise, and planted defects are caught.
 
-MADFLOW_SEEDS sets how many seeds run (default 3,000; a release runs 100,000); a failure prints the seed and its trace.
+MADFLOW_SEEDS sets how many seeds run (default 3,000); a failure prints the seed and its trace. A release runs 100,000.
 `python -m madflow.testing.simulation --seeds 1 --from SEED --trace` plays one again.
 """
 
@@ -15,7 +15,8 @@ import pytest
 
 from madflow.errors import ConfigError
 from madflow.testing.simulation import MUTANTS, simulate
-from madflow.testing.simulation.__main__ import main, sweep
+from madflow.testing.simulation.__main__ import main
+from madflow.testing.simulation.shards import SHARD_SEEDS, sweep
 
 SEEDS = int(os.environ.get("MADFLOW_SEEDS", "3000"))
 WORKERS = 1 if SEEDS <= 3_000 else os.cpu_count() or 1
@@ -76,6 +77,13 @@ def test_the_command_line_says_what_failed(capsys: pytest.CaptureFixture[str]) -
     assert "broken promises" in capsys.readouterr().out
     assert main(["--from", "5", "--trace"]) == 0
     assert "seed 5: all promises kept" in capsys.readouterr().out
+
+
+def test_the_command_line_runs_on_several_processes() -> None:
+    """As it is typed. Catches work that a spawned process cannot import, for which the pool would wait for ever."""
+    command = [sys.executable, "-m", "madflow.testing.simulation", "--workers", "2", "--seeds", str(SHARD_SEEDS + 1)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.split(" in ")[0]) == (0, f"{SHARD_SEEDS + 1} seeds from 0")
 
 
 def test_the_page_lists_the_planted_defects() -> None:
