@@ -15,7 +15,7 @@ demo: $(STAMP)
 	rm -rf build/demo && mkdir -p build && cp -r examples/pull_request build/demo
 	cd build/demo && $(CURDIR)/$(BIN)/madflow review change.diff --root tree --out proposal.json
 	cd build/demo && $(CURDIR)/$(BIN)/madflow commit proposal.json --root tree
-	cd build/demo && diff -ru ../../examples/pull_request/tree tree --exclude .madflow || true
+	cd build/demo && diff -ru ../../examples/pull_request/tree tree --exclude .madflow; test $$? = 1   # what the commit changed
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -p no:langsmith_plugin -n $(WORKERS) $(ARGS)
