@@ -10,7 +10,7 @@ Texts are of other origin: whoever prints them cleans them first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from ..errors import UnknownProposal
 from ..ports import Ledger, Record
 from .known import known_proposal
 from .receipt import Receipt, receipt_of
-from .story import summary_of
+from .story import summary_of, tell
 from .streams import COMMITS, DEBATES, PANELS, REQUESTS
 
 __all__ = ["KEY_PREFIX_MIN", "Explanation", "explain"]
@@ -98,7 +98,7 @@ def explain(ledger: Ledger, asked: str, *, now_ms: int) -> Explanation:
         ("Who proposed it?", _proposed(known)),
         ("Who approved it?", _approved(known)),
         ("Who carried it out?", _executed(commits)),
-        ("What happened?", _happened(commits)),
+        ("What happened?", (*_happened(commits), *_refused_files(ledger, name))),
         ("Are there duplicate keys?", _duplicates(commits)),
         ("Did submitters conflict?", _conflicts(commits)),
     )
@@ -265,6 +265,16 @@ def _happened(commits: Sequence[_Commit]) -> tuple[str, ...]:
         if one.state.status == "rejected":
             lines += [str(reason["message"]) for reason in one.state.rejections[-1]["result"]["reasons"]]
     return tuple(lines) or ("Nothing: no step was begun.",)
+
+
+def _refused_files(ledger: Ledger, name: str) -> Iterator[str]:
+    """Files that somebody gave for it, and that are not what the ledger knows."""
+    for stream in ledger.streams():
+        if stream.startswith(REQUESTS):
+            for record in ledger.read(stream, pruned="skip"):
+                if record.kind == "refused" and record.payload.get("proposal_id") == name:
+                    told = tell(record)
+                    yield f"{told.who} {told.what}: {told.result}"
 
 
 def _duplicates(commits: Sequence[_Commit]) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def stats(ledger: Ledger, scope: str = "") -> dict[str, Any]:
         journal = Journal(records)
         statuses.update(commit.status for commit in journal.commits.values())
         keys += sum(1 for key in journal.keys.values() if key.attempt)
-        first = _asked(ledger, name, asked)
+        first = _asked(ledger, name, asked, counts.refusals)
         for commit in journal.commits.values():
             taken_over += len(counts.terms.get(commit.commit_id, ())) > 1
             if commit.closed:
@@ -107,7 +107,10 @@ def stats(ledger: Ledger, scope: str = "") -> dict[str, Any]:
             "taken_over": taken_over,
             "lost_attempts": counts.failures["submitter_lost"],
             "rejected": _most(counts.refusals),
-            "rate": _rate(asked["repeated"] + statuses["rejected"], asked["requests"]),
+            "rate": _rate(
+                asked["repeated"] + asked["files_refused"] + statuses["rejected"],
+                asked["requests"] + asked["files_refused"],
+            ),
         },
         "in_doubt": {
             "keys": doubted,
@@ -124,16 +127,19 @@ def stats(ledger: Ledger, scope: str = "") -> dict[str, Any]:
     }
 
 
-def _asked(ledger: Ledger, scope: str, asked: Counter[str]) -> Mapping[str, int]:
-    """Count the requests for commits; when each commit was first asked for."""
+def _asked(ledger: Ledger, scope: str, asked: Counter[str], refusals: Counter[str]) -> Mapping[str, int]:
+    """Count the requests for commits, and the files that were refused; when each commit was first asked for."""
     first: dict[str, int] = {}
-    asked.update({"requests": 0, "repeated": 0})
+    asked.update({"requests": 0, "repeated": 0, "files_refused": 0})
     for record in ledger.read(f"{REQUESTS}{scope}", pruned="skip"):
         if record.kind == "commit":
             name = commit_id(scope, str(record.payload.get("proposal_id")))
             asked["requests"] += 1
             asked["repeated"] += name in first
             first.setdefault(name, record.at_ms)
+        elif record.kind == "refused":
+            asked["files_refused"] += 1
+            refusals.update({str(reason.get("code")) for reason in record.payload.get("reasons") or ()})
     return first
 
 

@@ -187,9 +187,11 @@ def _targets(payload: Mapping[str, Any]) -> str:
 
 
 def _reasons(payload: Mapping[str, Any]) -> str:
+    """Why the gate refuses, of its record or of a request that its caller refused."""
     result = payload.get("result")
-    reasons = result.get("reasons") if isinstance(result, Mapping) else None
-    return "; ".join(str(r.get("message")) for r in reasons or () if isinstance(r, Mapping))[:_TEXT_MAX]
+    reasons = result.get("reasons") if isinstance(result, Mapping) else payload.get("reasons")
+    listed = reasons if isinstance(reasons, list) else []
+    return "; ".join(_text(reason, "message") for reason in listed[:20])[:_TEXT_MAX]
 
 
 # --- everything else --------------------------------------------------------------------------------------------
@@ -255,12 +257,13 @@ def _panel(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
 def _request(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     words = {
         "commit": f"asks to commit {_text(payload, 'proposal_id')}",
+        "refused": f"gave a file that is not {_text(payload, 'proposal_id')} as the ledger knows it",
         "resolve": f"says {_text(payload, 'as')} of a step in doubt",
         "transfer": f"asks the leader to hand over to {_text(payload, 'to')}",
         "resign": "asks the leader to resign",
     }
     confirmed = _text(payload, "confirmed_by")
-    result = f"confirmed by {confirmed}" if confirmed else _text(payload, "note")
+    result = f"confirmed by {confirmed}" if confirmed else _text(payload, "note") or _reasons(payload)
     said = {"who": _text(payload, "by"), "role": "caller", "what": words.get(kind, kind)}
     return {**said, "key": _text(payload, "key"), "result": result}
 
