@@ -1,13 +1,15 @@
-"""What a debate costs beside its model calls: ratios and times from one run, each beside its target.
+"""What a debate costs beside its model calls, and a commit beside its syncs: one run, each figure beside its target.
 
     python evals/perf/bench.py                      everything, some minutes
     python evals/perf/bench.py --only cpu crowd     some figures
+    python evals/perf/bench.py --only append group commit failover      those of the commit layer
     python evals/perf/bench.py --profile            where the CPU of a debate goes
     python evals/perf/bench.py --quick              everything very small: checks the script, measures nothing
 
 Debates run over HTTP against a loopback OpenAI-compatible server in a process of its own, with the SQLite ledger on.
 The baseline is a loop written by hand on the openai SDK that sends the same bytes. Both arms and the server share this
-machine's cores. docs/reference/performance.md says what each figure means.
+machine's cores. The commit layer is measured beside bare syncs on the same file system. docs/reference/performance.md
+says what each figure means.
 """
 
 from __future__ import annotations
@@ -27,29 +29,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from commit_sections import CommitScale, CommitSections
+from figures import Figure, line
 from processes import arm, requests, server, start_up_s, stats
 
 ROUNDS = 3
 CAPTURE = {"url": "", "rounds": ROUNDS, "debates": 1, "at_once": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured value. `target` is None where the figure has none; `equal`: met only by exactly the target."""
-
-    section: str
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-    detail: str = ""
-    equal: bool = False
-
-    @property
-    def met(self) -> bool | None:
-        if self.target is None:
-            return None
-        return self.value == self.target if self.equal else self.value <= self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +51,20 @@ class Scale:
     cache_ms: int
     starts: int
     profiled: int
+    commit: CommitScale
 
 
-FULL = Scale(5, 150, 20, 200, 10, (300, 100, 50), (100, 2000), 400, 5, 500)
-QUICK = Scale(1, 3, 1, 20, 2, (6, 3, 10), (4, 50), 40, 1, 5)
+FULL_COMMIT = CommitScale((60, 50, 2_000), (5, 40), (10, 5), 1.0)
+QUICK_COMMIT = CommitScale((1, 5, 50), (1, 1), (1, 1), 0.3)
+FULL = Scale(5, 150, 20, 200, 10, (300, 100, 50), (100, 2000), 400, 5, 500, FULL_COMMIT)
+QUICK = Scale(1, 3, 1, 20, 2, (6, 3, 10), (4, 50), 40, 1, 5, QUICK_COMMIT)
 
 
-class Bench:
+class Bench(CommitSections):
     """One run of the benchmark. What two figures share is measured once."""
 
     def __init__(self, folder: Path, scale: Scale) -> None:
+        super().__init__(folder, scale.commit)
         self.folder, self.scale = folder, scale
         self._counts: list[tuple[str, int, int]] = []
         self.profiled: dict[str, Any] | None = None
@@ -272,17 +261,9 @@ class Bench:
         return self.profiled
 
 
-SECTIONS = ("wall", "cpu", "crowd", "wait", "memory", "cache", "calls", "start")
-
-
-def line(figure: Figure, quick: bool = False) -> str:
-    """One figure beside its target."""
-    sign = "=" if figure.equal else "≤"
-    target = "" if figure.target is None else f"{sign} {figure.target:g}"
-    verdict = "" if quick and not figure.equal else {None: "", True: "met", False: "NOT MET"}[figure.met]
-    number = f"{figure.value:.0f}" if figure.equal or figure.unit == "MB" else f"{figure.value:.3f}"
-    value = f"{number} {figure.unit}".strip()
-    return f"{figure.section:7} {figure.name:35} {value:>18}  {target:8} {verdict:8} {figure.detail}".rstrip()
+DEBATE = ("wall", "cpu", "crowd", "wait", "memory", "cache", "calls", "start")
+COMMIT = ("append", "group", "commit", "failover")
+SECTIONS = (*DEBATE, *COMMIT)
 
 
 def profile_lines(found: Mapping[str, Any]) -> list[str]:

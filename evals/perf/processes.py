@@ -17,9 +17,10 @@ from arm import REPLY
 
 from madflow.testing.openai_server import loopback_process
 
-__all__ = ["arm", "requests", "server", "start_up_s", "stats"]
+__all__ = ["COMMIT_ARM", "arm", "requests", "server", "start_up_s", "stats"]
 
 ARM = Path(__file__).with_name("arm.py")
+COMMIT_ARM = Path(__file__).with_name("commit_arm.py")
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 600
 
@@ -31,11 +32,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "LANGSMITH_TRACING": "false", "PYTHONPATH": str(ROOT), **more}
 
 
-def arm(name: str, folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def arm(name: str, folder: Path, jobs: list[dict[str, Any]], *, script: Path = ARM) -> list[dict[str, Any]]:
     """Run one arm's jobs in a fresh process; their results in order. RuntimeError with what a failed one said."""
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, str(ARM), name, str(folder)],
+        [sys.executable, str(script), name, str(folder)],
         input=json.dumps(jobs),
         capture_output=True,
         text=True,

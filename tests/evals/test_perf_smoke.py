@@ -13,17 +13,29 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PERF = ROOT / "evals" / "perf"
 CHEAP = ("cpu", "cache", "calls", "start")
+COMMIT = ("append", "group", "commit", "failover")
+
+
+def run(folder: Path, sections: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """What a quick run of these sections prints, and the file it writes."""
+    file = folder / "figures.json"
+    command = [sys.executable, str(PERF / "bench.py"), "--quick", "--json", str(file), "--only", *sections]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads(file.read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """What a quick run of the cheap figures prints, and the file it writes."""
-    file = tmp_path_factory.mktemp("perf") / "figures.json"
-    command = [sys.executable, str(PERF / "bench.py"), "--quick", "--json", str(file), "--only", *CHEAP]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=file.parent, env=env, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, json.loads(file.read_text("utf-8"))
+    """The cheap figures of a debate."""
+    return run(tmp_path_factory.mktemp("perf"), CHEAP)
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """The figures of the commit layer."""
+    return run(tmp_path_factory.mktemp("perf-commit"), COMMIT)
 
 
 def test_every_debate_makes_agents_times_rounds_calls(outcome: tuple[str, dict[str, Any]]) -> None:
@@ -35,16 +47,49 @@ def test_every_debate_makes_agents_times_rounds_calls(outcome: tuple[str, dict[s
         assert counted in figure["detail"]
 
 
-def test_every_figure_has_its_line(outcome: tuple[str, dict[str, Any]]) -> None:
+@pytest.mark.parametrize(("name", "sections"), [("outcome", CHEAP), ("committed", COMMIT)])
+def test_every_figure_has_its_line(name: str, sections: tuple[str, ...], request: pytest.FixtureRequest) -> None:
     """Catches a figure that is measured and not shown, or shown without its target."""
-    printed, data = outcome
+    printed, data = request.getfixturevalue(name)
     lines = printed.splitlines()
-    assert {figure["section"] for figure in data["figures"]} == set(CHEAP)
+    assert {figure["section"] for figure in data["figures"]} == set(sections)
     for figure in data["figures"]:
         line = next(line for line in lines if line.startswith(figure["section"]) and figure["name"] in line)
         assert figure["detail"] in line
         if figure["target"] is not None:
-            assert f"{figure['target']:g}" in line
+            assert f"{'≥' if figure['least'] else '=' if figure['equal'] else '≤'} {figure['target']:g}" in line
+
+
+@pytest.mark.parametrize(("third", "ledger", "files"), [("test", 9, 6), ("sql", 10, 6)])
+def test_a_commit_syncs_what_is_promised_and_no_more(
+    third: str, ledger: int, files: int, committed: tuple[str, dict[str, Any]]
+) -> None:
+    """The request, the vote and the seal; intent with started, and an outcome, for each step; the end, with the last
+    outcome unless that is in a transaction of its own. For each file its bytes and its folder, and what is kept of
+    the one that was replaced. Catches a sync too many, and one that was saved at the promise's expense."""
+    figure = next(one for one in committed[1]["figures"] if one["name"] == f"write, patch, {third}")
+    assert f"{ledger + files} syncs ({ledger} of the ledger, {files} of files and folders)" in figure["detail"]
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "equal", "met"),
+    [
+        (5.0, True, False, True),
+        (4.9, True, False, False),
+        (5.0, False, False, True),
+        (5.1, False, False, False),
+        (5.0, False, True, True),
+        (4.9, False, True, False),
+    ],
+)
+def test_a_target_is_judged_in_its_own_direction(
+    value: float, least: bool, equal: bool, met: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a rate that is met by being too low."""
+    monkeypatch.syspath_prepend(str(PERF))
+    from figures import Figure
+
+    assert Figure("append", "rate", value, "×", 5.0, equal=equal, least=least).met is met
 
 
 def test_warm_first_saves_tokens(outcome: tuple[str, dict[str, Any]]) -> None:
@@ -56,10 +101,10 @@ def test_warm_first_saves_tokens(outcome: tuple[str, dict[str, Any]]) -> None:
 
 def test_the_reference_names_every_section() -> None:
     """Catches a figure that the reference does not explain."""
-    script = (PERF / "bench.py").read_text("utf-8")
-    sections = re.search(r"^SECTIONS = \((.+)\)$", script, re.M)
-    assert sections is not None
+    script = (PERF / "bench.py").read_text("utf-8") + (PERF / "commit_sections.py").read_text("utf-8")
+    sections = re.findall(r"^(?:DEBATE|COMMIT) = \((.+)\)$", script, re.M)
+    assert len(sections) == 2
     text = (ROOT / "docs" / "reference" / "performance.md").read_text("utf-8")
-    for name in re.findall(r'"(\w+)"', sections[1]):
+    for name in re.findall(r'"(\w+)"', " ".join(sections)):
         assert f"def {name}(self)" in script
         assert f"`{name}`" in text
