@@ -15,6 +15,7 @@
     ├── CommitError            a commit could not be carried on: nobody could be elected, a term was lost
     ├── EffectError            a step of the app's own failed, and says whether it may be retried
     ├── LedgerError
+    │   ├── LedgerBusy         other writers kept it locked: nothing was recorded, try again
     │   ├── LedgerPoisoned     a write or an fsync failed: nothing more is written by this process
     │   ├── LedgerCorrupt      the hash chain or a record does not verify
     │   └── LedgerConflict     another writer took the next place in the stream
@@ -37,6 +38,7 @@ __all__ = [
     "ConfigError",
     "DebateBusy",
     "EffectError",
+    "LedgerBusy",
     "LedgerConflict",
     "LedgerCorrupt",
     "LedgerError",
@@ -137,6 +139,10 @@ class DebateBusy(MadflowError):
 
 class LedgerError(MadflowError):
     """The ledger refused or failed."""
+
+
+class LedgerBusy(LedgerError):
+    """Other writers kept the ledger locked. Nothing was recorded; another try may succeed."""
 
 
 class LedgerPoisoned(LedgerError):

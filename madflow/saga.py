@@ -27,6 +27,7 @@ from .ports import Clock, FencedLedger
 
 __all__ = ["Saga"]
 
+SCOPE: Final = "saga"
 _RULE: Final = "unanimity"
 
 
@@ -37,7 +38,8 @@ class Saga:
         steps: what is done. Give them to every `Saga` and `Committer` of this root: a recovery needs their code.
         root: a folder of the app's; the ledger defaults to `.madflow/ledger.db` beneath it.
         ledger: a path, or an open ledger that the caller closes.
-        policy: what may be done; by default these steps, and nothing else.
+        policy: what may be done; by default steps that are registered, and nothing else.
+        scope: what its submitter serves; not the root's, whose policy is another.
         approved_by: who approves, by name, in the records: the app itself.
         expires_s: a saga that has not begun by then is not begun any more.
         clock: replaces the system's.
@@ -59,6 +61,7 @@ class Saga:
         policy: Policy | str | Path | None = None,
         approved_by: str = "app",
         expires_s: int = EXPIRES_S,
+        scope: str = SCOPE,
         clock: Clock | None = None,
     ) -> None:
         if not steps:
@@ -66,10 +69,15 @@ class Saga:
         self.steps = tuple(steps)
         self._place, self._clock = ledger_place(root, ledger), clock or SystemClock()
         self._by, self._expires_s = approved_by, expires_s
-        names = [step.name for step in self.steps]
-        own = parse_policy({"allow": [{"step": ["call"], "names": names}]}, "the saga's own policy")
+        # Any registered step: another saga's leader may come first, and what it has no code for it leaves to others.
+        own = parse_policy({"allow": [{"step": ["call"], "names": ["*"]}]}, "the saga's own policy")
         self.committer = Committer(
-            root, ledger=self._place, policy=own if policy is None else policy, steps=self.steps, clock=self._clock
+            root,
+            ledger=self._place,
+            policy=own if policy is None else policy,
+            steps=self.steps,
+            scope=scope,
+            clock=self._clock,
         )
 
     async def run(

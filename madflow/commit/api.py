@@ -18,16 +18,16 @@ from typing import Any, Final
 
 from ..clock import SystemClock
 from ..core.gate import Admitted, Rejected
-from ..core.journal import commit_id
+from ..core.journal import CommitState, commit_id
 from ..core.policy import Policy
 from ..core.proposal import Proposal
 from ..errors import ConfigError
 from ..ports import Clock, Effect, Elector, Event, FencedLedger, Leader
 from .gate import Gate, ledger_place, opened
-from .gating import proposal_of
+from .gating import Asked, proposal_of
 from .kit import scope_of
 from .receipt import Receipt, receipt_of
-from .requests import request
+from .requests import CommitRequest, is_node_name, request
 from .session import Resolved, Session, Setup
 from .snapshot import load_journal
 from .steps import Step, registry
@@ -138,18 +138,26 @@ class Committer:
     ) -> Ticket:
         asked = proposal_of(session.ledger, proposal, self.clock)
         name = commit_id(self.scope, asked.proposal_id)
-        state = session.state(name)
-        if state is not None and state.closed and not asked.refusals:
+        state, after = session.state(name), session.journal.requests
+        said: dict[str, Any] = {"proposal_id": asked.proposal_id, "by": self.node}
+        if asked.refusals:
+            event = Event("refused", {**said, "reasons": self._refusals(session, asked, confirmed_by, state)})
+        elif state is not None and state.closed:
             return Ticket(asked.proposal_id, name, 0)
-        payload = {
-            "proposal_id": asked.proposal_id,
-            "refusals": [dict(reason) for reason in asked.refusals],
-            "confirmed_by": confirmed_by,
-            "by": self.node,
-        }
-        after = session.journal.requests
-        record = await request(session.ledger, self.scope, Event("commit", payload), self.clock, after=after)
+        else:
+            event = Event("commit", {**said, "confirmed_by": confirmed_by})
+        record = await request(session.ledger, self.scope, event, self.clock, after=after)
         return Ticket(asked.proposal_id, name, record.seq)
+
+    def _refusals(
+        self, session: Session, asked: Asked, confirmed_by: str, state: CommitState | None
+    ) -> list[Mapping[str, Any]]:
+        """Every reason at once: what is wrong with the file, and what the gate says of what it has not admitted."""
+        if state is not None and state.admitted:
+            return list(asked.refusals)
+        wanted = CommitRequest(0, asked.proposal_id, asked.refusals, confirmed_by)
+        verdict = self._setup.gatekeeper(session.ledger).ask(wanted)
+        return [reason.to_json() for reason in verdict.reasons] if isinstance(verdict, Rejected) else []
 
     async def recover(self, *, wait_s: float = WAIT_S) -> list[Receipt]:
         """Finish or compensate what a dead submitter left, and carry out what is still asked for.
@@ -208,7 +216,12 @@ class Committer:
             return await session.elector.observe(self.scope)
 
     async def ask_leader(self, *, transfer_to: str = "", by: str = "") -> None:
-        """Ask the leader to resign, or to hand over to a node."""
+        """Ask the leader to resign, or to hand over to a node. Raises ConfigError for a name that no node can have."""
+        if transfer_to and not is_node_name(transfer_to):
+            raise ConfigError(
+                f"no node is called {transfer_to[:40]!r}: a name has 1 to 200 printable characters, this has "
+                f"{len(transfer_to)}"
+            )
         event = Event("transfer", {"to": transfer_to, "by": by}) if transfer_to else Event("resign", {"by": by})
         with self._session() as session:
             await request(session.ledger, self.scope, event, self.clock)

@@ -7,7 +7,7 @@ A slot that is taken, or a commit whose end is unknown, is no error: the journal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 from ..core.journal import Journal, KeyState, slot_of
 from ..core.policy import Policy
 from ..core.saga import Draft, StepSpec
-from ..errors import CommitError
+from ..errors import CommitError, LedgerBusy, LedgerCorrupt
 from ..ports import (
     Appended,
     AppendResult,
@@ -37,6 +37,8 @@ from .steps import Step
 __all__ = ["Desk", "TermLost", "step_payload"]
 
 UNKNOWN_TRIES_MAX: Final = 5
+BUSY_TRIES_MAX: Final = 12
+"""How often a locked ledger is asked; each time waits as long as the ledger does."""
 
 
 class TermLost(CommitError):
@@ -80,11 +82,17 @@ class Desk:
             TermLost: the scope is sealed by another term. CommitError: the ledger's answer stays unknown.
         """
         entries, unknown = [Entry(Event(kind, payload), slot_of(kind, payload)) for kind, payload in drafts], False
+        known = self.journal.place
         for _ in range(UNKNOWN_TRIES_MAX):
-            answer = await self.ledger.append(self.scope, self.term.number, entries)
+            answer = await self._unless_busy(lambda: self.ledger.append(self.scope, self.term.number, entries))
             if unknown and isinstance(answer, Duplicate) and answer.existing.payload == entries[0].event.payload:
                 self.catch_up()  # it was appended, and only the answer was lost
                 return True
+            if isinstance(answer, Duplicate) and answer.existing.place <= known:
+                raise LedgerCorrupt(
+                    f"scope {self.scope!r}: slot {answer.slot!r} was taken by record {answer.existing.seq}, which the "
+                    "journal was read past without finding it; run `madflow ledger verify`"
+                )
             unknown = unknown or isinstance(answer, Unknown)
             taken = self._take(answer)
             if taken is not None:
@@ -94,11 +102,22 @@ class Desk:
     async def transact(self, slot: str, work: Callable[[Execute], Event], timeout_s: float) -> bool:
         """`append` of the one record that `work` makes inside the ledger's transaction. Raises what `work` raises."""
         for _ in range(UNKNOWN_TRIES_MAX):
-            answer = await self.ledger.transact(self.scope, self.term.number, slot, work, timeout_s=timeout_s)
+            answer = await self._unless_busy(
+                lambda: self.ledger.transact(self.scope, self.term.number, slot, work, timeout_s=timeout_s)
+            )
             taken = self._take(answer)
             if taken is not None:
                 return taken
         raise CommitError(f"scope {self.scope!r}: the ledger did not say what became of a transaction; run it again")
+
+    async def _unless_busy(self, ask: Callable[[], Awaitable[AppendResult]]) -> AppendResult:
+        """The ledger's answer; asked again while other writers keep it locked, which has recorded nothing."""
+        for _ in range(BUSY_TRIES_MAX - 1):
+            try:
+                return await ask()
+            except LedgerBusy:
+                self.check()
+        return await ask()
 
     def _take(self, answer: AppendResult) -> bool | None:
         """Fold an answer; None: nobody knows yet, ask again (the slots make that safe)."""

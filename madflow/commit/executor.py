@@ -8,7 +8,7 @@ durable under a term that was the scope's at that moment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -47,6 +47,9 @@ PAUSE_S_MAX: Final = 10.0
 GRACE_S: Final = 5.0
 """How much longer than its deadline an effect may take to come back, before it is given up on."""
 
+CANCEL_S: Final = 2.0
+"""How long an effect that is cancelled may take to end."""
+
 SETTLE_MS_MIN: Final = 5_000
 """What an earlier attempt is waited for in any case: a clock that jumped ahead must not make it look long gone."""
 
@@ -81,8 +84,8 @@ class Execution:
                     await self._record(spec, key, [Draft("in_doubt", key.attempt, _doubt_fields(why))])
 
     def _remaining_s(self, key: KeyState) -> float:
-        """How long to wait at most for the open attempt to have ended: what is left of its time, and some of it even where
-        the wall clock says that it is over; the whole of it where the clock went back."""
+        """How long to wait at most for the open attempt to have ended: what is left of its time, and some of it even
+        where the wall clock says that it is over; the whole of it where the clock went back."""
         since = self.desk.clock.now_ms() - key.started_ms
         left = key.timeout_ms - since if since >= 0 else key.timeout_ms
         return max(left, min(key.timeout_ms, SETTLE_MS_MIN)) / 1000 + 0.05
@@ -138,7 +141,7 @@ class Execution:
         elif ctx.timeout_s <= 0:
             facts = self._too_late(direction)
         else:
-            facts = await self._bounded(self._effect(spec).prepare(self._step(spec), ctx), ctx.timeout_s)
+            facts = await self._prepare(spec)
         failed = replace(facts, transient=False, applied=False) if isinstance(facts, Failed) else None
         intent: dict[str, Any] = {
             "step": self._step(spec)["step"],
@@ -159,6 +162,17 @@ class Execution:
             await self._record(spec, key, drafts_for_result(spec, key, failed))
         else:
             await self._attempt(spec, key, began)
+
+    async def _prepare(self, spec: StepSpec) -> Mapping[str, Any] | Failed:
+        """What the intent stores. Nothing has happened yet, so a transient failure is tried again within the bound."""
+        for attempt in range(1, spec.attempts_max + 1):
+            ctx = self._context(spec, "do", 1)
+            facts = await self._bounded(self._effect(spec).prepare(self._step(spec), ctx), ctx.timeout_s)
+            if not isinstance(facts, Failed) or not facts.transient or attempt == spec.attempts_max:
+                break
+            await self.desk.clock.sleep(max(0.0, min(PAUSE_S * 2.0 ** (attempt - 1), self._left_s("do"))))
+        found: Mapping[str, Any] | Failed = facts
+        return found
 
     async def _retry(self, spec: StepSpec, key: KeyState, action: Retry) -> None:
         if self._left_s(key.direction) <= 0 and not action.lost:
@@ -192,12 +206,12 @@ class Execution:
         ctx = self._context(spec, key.direction, key.attempt)
         left_s = ctx.timeout_s - (self.desk.clock.monotonic() - began)
         result: Done | Failed
-        if key.effect_class == "transactional" and isinstance(effect, TransactionalEffect):
-            result = await self._transact(effect, spec, key, ctx)  # the ledger fences it
+        if left_s <= 0:
+            result = Failed("timeout", "no time was left to begin it", transient=True, applied=False)
+        elif key.effect_class == "transactional" and isinstance(effect, TransactionalEffect):
+            result = await self._transact(effect, spec, key, replace(ctx, timeout_s=left_s))
             if isinstance(result, Done):
                 return
-        elif left_s <= 0:
-            result = Failed("timeout", "no time was left to begin it", transient=True, applied=False)
         else:
             found = await self._bounded(effect.do(step, key.facts, replace(ctx, timeout_s=left_s)), left_s)
             result = found if isinstance(found, Done | Failed) else Failed("bad_effect", f"returned {found!r}"[:500])
@@ -213,16 +227,14 @@ class Execution:
         self, effect: TransactionalEffect, spec: StepSpec, key: KeyState, ctx: EffectContext
     ) -> Done | Failed:
         """Effect and outcome in one transaction: Done is recorded when this returns it."""
-        run = effect.work(self._step(spec), key.facts, ctx)
-        slots: list[tuple[str, dict[str, Any]]] = []
 
         def work(execute: Execute) -> Event:
             done = Draft("outcome", key.attempt, {"result": {**run(execute), "status": "done"}})
-            slots[:] = [step_payload(self.desk, self.work, spec, done, key)]
-            return Event(*slots[0])
+            return Event(*step_payload(self.desk, self.work, spec, done, key))
 
         kind, payload = step_payload(self.desk, self.work, spec, Draft("outcome", key.attempt, {}), key)
         try:
+            run = effect.work(self._step(spec), key.facts, ctx)
             await self.desk.transact(slot_of(kind, payload), work, ctx.timeout_s)
         except EffectError as error:
             return Failed(error.code, str(error)[:MESSAGE_CHARS_MAX], transient=error.transient, applied=False)
@@ -274,18 +286,26 @@ class Execution:
             items.append((end.kind, self.desk.payload(self.work, rollback=None)))
         return await self.desk.append(items)
 
-    async def _bounded(self, doing: Any, timeout_s: float) -> Any:
+    async def _bounded(self, doing: Awaitable[Any], timeout_s: float) -> Any:
         """An effect's answer. It bounds its own time; one that does not is given up on, and may have happened. So may
-        one that raises, which none of ours does: that it did is recorded, not hidden."""
+        one that raises, which none of ours does: that it did is recorded, not hidden. An effect that does not end even
+        when it is cancelled is left behind: it holds its key's lock until it ends."""
+        limit_s = max(0.0, timeout_s) + GRACE_S
+        task: asyncio.Future[Any] = asyncio.ensure_future(doing)
         try:
-            async with asyncio.timeout(max(0.0, timeout_s) + GRACE_S):
-                return await doing
-        except TimeoutError:
-            return Failed("timeout", f"no answer within {timeout_s + GRACE_S:g} s", transient=True)
-        except LedgerError:
-            raise
-        except Exception as error:
+            await asyncio.wait({task}, timeout=limit_s)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=CANCEL_S)
+        if not task.done() or task.cancelled():
+            return Failed("timeout", f"no answer within {limit_s:g} s", transient=True)
+        error = task.exception()
+        if isinstance(error, LedgerError):
+            raise error
+        if error is not None:
             return Failed("raised", f"the effect raised {type(error).__name__}: {error}"[:MESSAGE_CHARS_MAX])
+        return task.result()
 
     def _left_s(self, direction: Direction) -> float:
         """What is left of the time for going forward, or for compensating; each starts when it is first asked for."""

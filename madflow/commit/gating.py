@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..core.gate import Facts, Reason, Rejected, Request, Verdict, admit, request_reasons
 from ..core.policy import Policy
 from ..core.proposal import Proposal
-from ..errors import PolicyError, UsageError
+from ..errors import LedgerCorrupt, PolicyError, UsageError
 from ..ports import Clock, FencedLedger
 from .facts import gather_facts, protected_paths
 from .known import known_proposal, list_known
@@ -104,7 +104,11 @@ class Gatekeeper:
             reason = Reason("bad_policy", str(error))
             return Rejected(request.proposal_id, "", self.policy.digest(), (reason,))
         now_ms = self._clock.now_ms()
-        known = known_proposal(self._ledger, request.proposal_id, now_ms=now_ms)
+        try:
+            known = known_proposal(self._ledger, request.proposal_id, now_ms=now_ms)
+        except LedgerCorrupt as error:
+            reason = Reason("ledger_differs", str(error))
+            return Rejected(request.proposal_id, "", self.policy.digest(), (reason,))
         plan = (known.body or {}).get("plan") or () if known else ()
         facts = gather_facts(
             plan,
@@ -150,7 +154,10 @@ class Gatekeeper:
             self._scanned = listed.seq + 1
             self._candidates.append(listed.proposal_id)
         for name in list(self._candidates):
-            known = known_proposal(self._ledger, name, now_ms=self._clock.now_ms())
+            try:
+                known = known_proposal(self._ledger, name, now_ms=self._clock.now_ms())
+            except LedgerCorrupt:
+                known = None  # nobody asked for it; `madflow ledger verify` names it
             if known is not None and known.open and not known.problems:
                 continue
             self._candidates.remove(name)

@@ -29,20 +29,21 @@ __all__ = [
     "scope_of",
 ]
 
+FOLDER: Final = ".madflow"
 ROOT_SCOPE: Final = "root"
-"""The scope of a root that holds its own ledger: its name does not change when the tree is moved."""
+"""The scope of a root whose ledger lies in it or in its `.madflow`: its name does not change when the tree is moved."""
 
 
 def folder_of(ledger: str | Path | FencedLedger, root: Path) -> Path:
     """The folder a ledger keeps its locks and run files in: its file's, or `.madflow` beneath the root."""
     path: Any = ledger if isinstance(ledger, str | Path) else getattr(ledger, "path", None)
-    return Path(path).resolve().parent if path is not None else root.resolve() / ".madflow"
+    return Path(path).resolve().parent if path is not None else root.resolve() / FOLDER
 
 
 def scope_of(root: Path, ledger: str | Path | FencedLedger) -> str:
-    """The scope of a root: "root" where its ledger lies beneath it, else its absolute path."""
+    """The scope of a root: "root" where its ledger lies in it or in its `.madflow`, else its absolute path."""
     real = root.resolve()
-    return ROOT_SCOPE if folder_of(ledger, root).is_relative_to(real) else str(real)
+    return ROOT_SCOPE if folder_of(ledger, root) in (real / FOLDER, real) else str(real)
 
 
 def run_dir_of(ledger: FencedLedger, root: Path) -> Path:
@@ -62,7 +63,7 @@ def default_effects(steps: Mapping[str, Step], protected: frozenset[str]) -> dic
         "command": commands,
         "test": commands,
         "http": HttpEffect(),
-        "sql": SqlEffect(),
+        "sql": SqlEffect(protected=protected),
         "git_commit": GitEffect(protected=protected),
         "call": CallEffect(steps),
     }
@@ -91,9 +92,13 @@ async def heartbeat(elector: Elector, term: Term, lease_s: float, desk: Desk) ->
         return
 
     async def renew() -> None:
-        while isinstance(found := await elector.renew(term), Renewed):
-            await desk.clock.sleep(lease_s / BEATS_PER_LEASE)
-        lost(found.why)
+        try:
+            while isinstance(found := await elector.renew(term), Renewed):
+                await desk.clock.sleep(lease_s / BEATS_PER_LEASE)
+        except Exception as error:
+            lost(f"the lease could not be renewed: {type(error).__name__}: {error}")
+        else:
+            lost(found.why)
 
     task = asyncio.create_task(renew(), name=f"heartbeat {term.scope}")
     try:
@@ -101,5 +106,3 @@ async def heartbeat(elector: Elector, term: Term, lease_s: float, desk: Desk) ->
     finally:
         task.cancel()
         await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is not None:
-            lost(f"the lease could not be renewed: {task.exception()}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 RECEIPT_SCHEMA: Final = "madflow/receipt/1"
+
+
+Status: TypeAlias = Literal["committed", "compensated", "in_doubt", "rejected", "pending"]
 
 
 class StepReceipt(BaseModel):
@@ -61,7 +64,7 @@ class Receipt(BaseModel):
     commit_id: str
     proposal_id: str
     proposal_digest: str
-    status: Literal["committed", "compensated", "in_doubt", "rejected", "pending"]
+    status: Status
     rollback: str | None = None
     steps: tuple[StepReceipt, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
@@ -83,8 +86,27 @@ def receipt_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": RECEIPT_SCHEMA, **schema}
 
 
-def receipt_of(scope: str, proposal_id: str, state: CommitState | None, *, waits_for: str = "") -> Receipt:
-    """The receipt of a proposal's commit; pending where the journal knows nothing of it."""
+def refusal_of(scope: str, proposal_id: str, said: Mapping[str, Any]) -> Receipt:
+    """The receipt of a request that was refused for the file it came from; `said` is its record's payload."""
+    return Receipt(
+        scope=scope,
+        commit_id=commit_id(scope, proposal_id),
+        proposal_id=proposal_id,
+        proposal_digest=str(said.get("proposal_digest") or ""),
+        status="rejected",
+        reasons=tuple(said["reasons"]),
+    )
+
+
+def receipt_of(
+    scope: str, proposal_id: str, state: CommitState | None, *, seq: int = 0, waits_for: str = ""
+) -> Receipt:
+    """The receipt of a proposal's commit; pending where the journal knows nothing of it.
+
+    Args:
+        seq: of the request it answers: a refusal before that is none of it.
+        waits_for: what a pending commit waits for.
+    """
     if state is None:
         name = commit_id(scope, proposal_id)
         return Receipt(
@@ -96,17 +118,19 @@ def receipt_of(scope: str, proposal_id: str, state: CommitState | None, *, waits
             waits_for=waits_for,
         )
     keys = sorted(state.keys.values(), key=lambda key: (key.index, key.direction))
-    rejected = state.status == "rejected"
+    refused = [record["result"] for record in state.rejections if record["result"]["request"] >= seq]
+    rejected = state.status == "rejected" and bool(refused)
+    status: Status = "pending" if state.status == "rejected" and not rejected else state.status
     return Receipt(
         scope=scope,
         commit_id=state.commit_id,
         proposal_id=state.proposal_id,
         proposal_digest=state.proposal_digest,
-        status=state.status,
+        status=status,
         rollback=state.rollback,
         steps=tuple(_step(key) for key in keys),
-        reasons=tuple(state.rejections[-1]["result"]["reasons"]) if rejected else (),
-        waits_for=waits_for if state.status == "pending" else "",
+        reasons=tuple(refused[-1]["reasons"]) if rejected else (),
+        waits_for=waits_for if status == "pending" else "",
     )
 
 

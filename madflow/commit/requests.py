@@ -1,6 +1,7 @@
 """What callers ask of a scope's submitter: the stream `requests/<scope>`, written by anybody, acted on by the leader.
 
-    commit     {proposal_id, refusals, confirmed_by}   carry this proposal through, or say why not
+    commit     {proposal_id, confirmed_by, by}         carry this proposal through, or say why not
+    refused    {proposal_id, reasons, by}              a file that is not what the ledger knows: answered by its caller
     resolve    {key, as, by, note}                     a human's word on a key in doubt
     transfer   {to}          resign {}                 for the leader itself
 
@@ -16,10 +17,16 @@ from typing import Any, Final
 from ..errors import LedgerConflict
 from ..ports import Clock, Event, Ledger, Record
 
-__all__ = ["CommitRequest", "Inbox", "Resolution", "request", "requests_of"]
+__all__ = ["CommitRequest", "Inbox", "Resolution", "is_node_name", "request", "requests_of"]
 
 TRIES_MAX: Final = 200
+NODE_CHARS_MAX: Final = 200
 _PAUSE_S: Final = 0.002
+
+
+def is_node_name(name: str) -> bool:
+    """Whether a node can be called this: 1 to 200 printable characters."""
+    return 0 < len(name) <= NODE_CHARS_MAX and name.isprintable()
 
 
 def requests_of(scope: str) -> str:
@@ -48,7 +55,11 @@ async def request(ledger: Ledger, scope: str, event: Event, clock: Clock, *, aft
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    """A proposal to commit. `refusals`: what its caller found wrong with the file it came from."""
+    """A proposal to commit. `seq`: of the record that asks; 0 for a worker's own wish.
+
+    Attributes:
+        refusals: what is wrong with the file it came from; such a request is refused at once, by its caller.
+    """
 
     seq: int
     proposal_id: str
@@ -72,7 +83,7 @@ class Inbox:
     """A scope's requests as far as they are read, in their order.
 
     Attributes:
-        commits: the latest request for each proposal; resolutions: all words, oldest first.
+        commits: requests that are not answered yet, oldest first; resolutions: all words, oldest first.
         transfer: to whom the leader is asked to hand over; resign: whether it is asked to go. Only what is asked
             after `since`, so that an old word does not depose a new leader.
     """
@@ -81,7 +92,7 @@ class Inbox:
     scope: str
     since: int = 0
     place: int = 0
-    commits: dict[str, CommitRequest] = field(default_factory=dict)
+    commits: list[CommitRequest] = field(default_factory=list)
     resolutions: list[Resolution] = field(default_factory=list)
     transfer: str = ""
     resign: bool = False
@@ -96,12 +107,12 @@ class Inbox:
     def _take(self, record: Record) -> None:
         self.place, said = record.place, record.payload
         if record.kind == "commit":
-            refusals, name = tuple(said.get("refusals") or ()), str(said["proposal_id"])
-            self.commits[name] = CommitRequest(record.seq, name, refusals, str(said.get("confirmed_by") or ""))
+            by = str(said.get("confirmed_by") or "")
+            self.commits.append(CommitRequest(record.seq, str(said["proposal_id"]), confirmed_by=by))
         elif record.kind == "resolve":
             word = Resolution(record.seq, str(said["key"]), str(said["as"]), str(said["by"]), str(said.get("note", "")))
             self.resolutions.append(word)
-        elif record.seq > self.since and record.kind == "transfer":
+        elif record.seq > self.since and record.kind == "transfer" and is_node_name(str(said["to"])):
             self.transfer = str(said["to"])
         elif record.seq > self.since and record.kind == "resign":
             self.resign = True

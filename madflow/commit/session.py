@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ..core.journal import CommitState, Journal, commit_id
 from ..core.policy import Policy
-from ..errors import CommitError, UnknownProposal
+from ..errors import CommitError, LedgerError, LedgerPoisoned, UnknownProposal
 from ..ports import Clock, Effect, Elector, Event, FencedLedger, Held, Term
 from .desk import Desk, TermLost
 from .gating import Gatekeeper
 from .kit import default_effects, default_elector, heartbeat, run_dir_of
-from .receipt import Receipt, receipt_of
+from .receipt import Receipt, receipt_of, refusal_of
 from .requests import request
 from .snapshot import SNAPSHOT_EVERY, load_journal, take_snapshot
 from .steps import Step
@@ -25,7 +25,10 @@ from .submitter import POLL_S, Submitter
 __all__ = ["Resolved", "Session", "Setup"]
 
 KEY_PREFIX_MIN: Final = 8
-Led: TypeAlias = Literal["led", "held", "lost", "resigned"]
+LEASES_ASIDE_MAX: Final = 12
+"""How long a worker that lacks a step's code leaves the field to others, at most, in leases."""
+
+Led: TypeAlias = Literal["led", "held", "lost", "resigned", "lacking"]
 Say: TypeAlias = Callable[[str], None]
 
 
@@ -89,15 +92,27 @@ class Session:
     async def answer(self, proposal_id: str, seq: int, wait_s: float) -> Receipt:
         """The receipt, once the request is answered or the time is over; leads meanwhile if nobody does."""
         name = commit_id(self.scope, proposal_id)
+        asked = next(self.ledger.scan(seq), None) if seq else None
+        if asked is not None and asked.kind == "refused":
+            return refusal_of(self.scope, proposal_id, asked.payload)
         await self._until(lambda: _answered(self.state(name), seq), wait_s)
-        return receipt_of(self.scope, proposal_id, self.state(name), waits_for=self.parked.get(name, ""))
+        waits_for = self.parked.get(name) or self.waits_for
+        return receipt_of(self.scope, proposal_id, self.state(name), seq=seq, waits_for=waits_for)
 
     async def recover(self, wait_s: float) -> list[Receipt]:
-        """Lead once; the receipts of what was open or asked for. Raises CommitError where another goes on leading."""
+        """Lead until nothing is left that could go on; the receipts of what was open or asked for.
+
+        Raises:
+            CommitError: another goes on leading, or asks this one to go, all the time.
+        """
         before = {name for name, commit in self.read().commits.items() if commit.admitted and not commit.closed}
         seen, deadline = self.journal.place, self.clock.monotonic() + wait_s
-        while await self.lead(lambda: True) in ("held", "lost"):
-            if self.clock.monotonic() >= deadline:
+
+        def late() -> bool:
+            return self.clock.monotonic() >= deadline
+
+        while await self.lead(late, drain=True) not in ("led", "lacking"):
+            if late():
                 raise CommitError(
                     f"scope {self.scope!r}: {self.waits_for or 'another submitter leads'}, and {wait_s:g} s were not "
                     "enough; the leader recovers by itself, or try again later"
@@ -156,68 +171,95 @@ class Session:
             return done() or self.clock.monotonic() >= deadline
 
         while not over():
-            if await self.lead(over) in ("held", "lost"):
+            led = await self.lead(over)
+            if led in ("lacking", "resigned"):
+                await self._stand_aside(over)
+            elif led != "led":
                 await self.clock.sleep(POLL_S)
 
     async def work(self, stop: asyncio.Event, *, approved: bool, say: Say) -> None:
         """Campaign and lead until `stop` is set."""
-        said = ""
+        said, leases = "", 1
         while not stop.is_set():
             led = await self.lead(stop.is_set, approved=approved, stop=stop.is_set, say=say)
             if led == "held" and self.waits_for != said:
                 said = self.waits_for
                 say(f"waiting: {said}")
-            if led == "resigned":
-                say("resigned as asked")
-                await self._stand_aside(stop)
+            leases = min(2 * leases, LEASES_ASIDE_MAX) if led == "lacking" else 1
+            if led in ("resigned", "lacking"):
+                say("resigned as asked" if led == "resigned" else f"stands aside: {self._lack()}")
+                await self._stand_aside(stop.is_set, leases)
             await self.clock.sleep(POLL_S)
 
-    async def _stand_aside(self, stop: asyncio.Event) -> None:
-        """Let another node lead first: for one lease."""
-        until = self.clock.monotonic() + self.setup.lease_s
-        while not stop.is_set() and self.clock.monotonic() < until:
+    def _lack(self) -> str:
+        return next(iter(self.parked.values()), "it has not the code of any step that is left")
+
+    async def _stand_aside(self, over: Callable[[], bool], leases: int = 1) -> None:
+        """Let another node lead first."""
+        until = self.clock.monotonic() + self.setup.lease_s * leases
+        while not over() and self.clock.monotonic() < until:
             await self.clock.sleep(POLL_S)
 
     async def lead(
         self,
-        done: Callable[[], bool],
+        over: Callable[[], bool],
         *,
+        drain: bool = False,
         approved: bool = False,
         stop: Callable[[], bool] = lambda: False,
         say: Say = _silent,
     ) -> Led:
-        """Lead until `done`, if nobody else does. Once `stop`, nothing new is begun."""
+        """Lead until `over`, if nobody else does; with `drain`, or until nothing is left that could go on.
+
+        Raises:
+            PolicyError: the policy cannot be used; found before anybody is elected. LedgerError.
+        """
+        gatekeeper = self.setup.gatekeeper(self.ledger)
         won = await self.elector.campaign(self.scope, self.setup.node, ttl_s=self.setup.lease_s, timeout_s=0)
         if isinstance(won, Held):
             self.waits_for = won.why
             return "held"
-        say(f"leading scope {self.scope!r} in term {won.number}")
-        gatekeeper = self.setup.gatekeeper(self.ledger)
-        desk = self._desk(won, gatekeeper)
-        submitter = Submitter(desk, gatekeeper, also=gatekeeper.approved if approved else None, stop=stop)
+        submitter: Submitter | None = None
         try:
+            say(f"leading scope {self.scope!r} in term {won.number}")
+            desk = self._desk(won, gatekeeper)
+            submitter = Submitter(desk, gatekeeper, also=gatekeeper.approved if approved else None, stop=stop)
             async with heartbeat(self.elector, won, self.setup.lease_s, desk):
                 await submitter.take_over()
-                await submitter.serve(done)
+                await submitter.serve(over, drain=drain)
         except TermLost as error:
             self.waits_for = str(error)
             say(self.waits_for)
             return "lost"
         finally:
-            self.parked = dict(submitter.parked)
-            if submitter.inbox.transfer:
-                await self.elector.transfer(won, submitter.inbox.transfer)
-            else:
-                await self.elector.resign(won)
-        await self._snapshot()
-        return "resigned" if submitter.inbox.resign or submitter.inbox.transfer else "led"
+            self.parked = dict(submitter.parked) if submitter is not None else {}
+            await self._go(won, submitter.inbox.transfer if submitter is not None else "")
+        await self._snapshot(say)
+        self.waits_for = ""
+        if submitter.inbox.resign or submitter.inbox.transfer:
+            return "resigned"
+        return "lacking" if submitter.lacking else "led"
 
-    async def _snapshot(self) -> None:
-        """Spare the next submitter a long stream."""
+    async def _go(self, term: Term, to: str) -> None:
+        """Hand over, or resign; the lock is given back in any case."""
+        try:
+            if to:
+                await self.elector.transfer(term, to)
+        finally:
+            await self.elector.resign(term)
+
+    async def _snapshot(self, say: Say) -> None:
+        """Spare the next submitter a long stream. It saves time and nothing else, so it fails nobody's commit."""
         journal = self.read()
-        if journal.place - journal.restored >= SNAPSHOT_EVERY:
+        if journal.place - journal.restored < SNAPSHOT_EVERY:
+            return
+        try:
             await take_snapshot(self.ledger, self.scope)
             journal.restored = journal.place
+        except LedgerPoisoned:
+            raise
+        except LedgerError as error:
+            say(f"no snapshot was taken: {error}")
 
     def _desk(self, term: Term, gatekeeper: Gatekeeper) -> Desk:
         setup = self.setup

@@ -4,6 +4,9 @@
 
 Several commits run at once, each in a task of its own; commits that touch the same resource wait for each other as the
 policy's limits say. Who holds what is read from the journal, so a commit that is in doubt keeps its resources.
+
+One commit's trouble is its own: what cannot go on here and now is *parked*, with the reason, and looked at again when
+another commit has ended, or after a second. Only a lost term and a failing ledger end the submitter.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any, Final
 
 from ..core.gate import Rejected
 from ..core.journal import CommitState, KeyState, commit_id
-from ..errors import PlanError
+from ..errors import LedgerCorrupt, LedgerError, LedgerPoisoned, PlanError
 from ..ports import Event, Stale
 from .desk import Desk, TermLost
 from .executor import Execution
@@ -29,8 +32,17 @@ AT_ONCE_MAX: Final = 16
 
 POLL_S: Final = 0.05
 
+LOOK_AGAIN_S: Final = 1.0
+"""How soon a parked commit is looked at again."""
+
+LEAVE_S: Final = 10.0
+"""How long cancelled commits are waited for; an effect that goes on is left behind, under its key's lock."""
+
 _TREE: Final = frozenset({"changed_since", "missing"})
 """Reasons of the gate that may be gone once another commit has ended."""
+
+_LACKING: Final = frozenset({"unregistered"})
+"""Reasons that hold for this submitter, and may not for another."""
 
 
 class Submitter:
@@ -55,11 +67,13 @@ class Submitter:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._targets: dict[str, tuple[str, ...]] = {}
         self._parked: dict[str, str] = {}
+        self._look_at: dict[str, float] = {}
+        self.lacking: set[str] = set()
         self.inbox = Inbox(desk.ledger, desk.scope, place=desk.journal.requests)
 
     @property
     def parked(self) -> Mapping[str, str]:
-        """Commits that wait, by commit id, and for what."""
+        """Commits that wait, by commit id, and for what. `lacking`: those whose code is not registered here."""
         return self._parked
 
     async def take_over(self) -> None:
@@ -72,33 +86,42 @@ class Submitter:
         self.desk.catch_up()
         self.inbox.since = answer.record.seq
 
-    async def serve(self, done: Callable[[], bool] = lambda: True) -> None:
-        """Recover, then carry out what is asked, until nothing runs and `done()`, or the leader is asked to go.
+    async def serve(self, over: Callable[[], bool], *, drain: bool = False) -> None:
+        """Recover, then carry out what is asked, until `over()` or the leader is asked to go: what runs then is finished,
+        and nothing new is begun.
+
+        Args:
+            drain: also return once nothing is left that could go on.
 
         Raises:
-            TermLost: another submitter has taken over; what ran here was cancelled.
+            TermLost: another submitter has taken over; what ran here was cancelled. LedgerError: the ledger fails.
         """
-        first = True
+        first, going = True, False
         try:
             while True:
                 self.inbox.catch_up()
-                if not self._going:
+                going = going or self._asked_to_go or (not first and over())
+                if not going:
                     await self._resolve()
                     await self._start(recovering=first)
-                    first = False
-                if not self._running and (self._going or (done() and not self.inbox.catch_up())):
+                first = False
+                if not self._running and (going or (drain and not self.inbox.catch_up()) or self._useless):
                     return
                 await self._wait()
         finally:
             await self._end()
 
     @property
-    def _going(self) -> bool:
-        """Whether the leader is asked to hand over, or to end: what runs is finished, nothing new is begun."""
+    def _asked_to_go(self) -> bool:
         return bool(self.inbox.transfer) or self.inbox.resign or self._stop()
 
+    @property
+    def _useless(self) -> bool:
+        """Whether all that is left to do needs code that is not registered here: another submitter may have it."""
+        return bool(self.lacking) and self.lacking.issuperset(self._parked)
+
     async def _wait(self) -> None:
-        """Until a commit ends, at most one poll; an error of a commit's own task is raised here."""
+        """Until a commit ends, at most one poll. What failed in one commit parks that commit."""
         self.desk.check()
         tasks = list(self._running.values())
         if tasks:
@@ -108,14 +131,28 @@ class Submitter:
         for name, task in list(self._running.items()):
             if task.done():
                 del self._running[name], self._targets[name]
-                task.result()
+                self._look_at.clear()
+                try:
+                    task.result()
+                except (TermLost, LedgerError):
+                    raise
+                except Exception as error:
+                    self._park(name, f"{type(error).__name__}: {error}"[:2000])
 
     async def _end(self) -> None:
         for task in self._running.values():
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running.values())
+            await asyncio.wait(self._running.values(), timeout=LEAVE_S)
         self._running.clear()
+
+    def _park(self, name: str, why: str) -> None:
+        self._parked[name] = why
+        self._look_at[name] = self.desk.clock.monotonic() + LOOK_AGAIN_S
+
+    def _resting(self, name: str) -> bool:
+        """Whether a parked commit was looked at a moment ago, or there is no room for one more."""
+        return len(self._running) >= AT_ONCE_MAX or self.desk.clock.monotonic() < self._look_at.get(name, 0.0)
 
     async def _resolve(self) -> None:
         """Apply humans' words: the first for a key in doubt counts, later ones find it settled."""
@@ -147,11 +184,12 @@ class Submitter:
     async def _start(self, *, recovering: bool) -> None:
         """Start what can run: open commits first, then what is asked, oldest request first."""
         for state in list(self.desk.journal.commits.values()):
-            if state.admitted and not state.closed and state.commit_id not in self._running:
+            name = state.commit_id
+            if state.admitted and not state.closed and name not in self._running and not self._resting(name):
                 self._resume(state, settle=recovering)
-        wanted = sorted(self.inbox.commits.values(), key=lambda request: request.seq)
-        for request in wanted:
-            await self._consider(request)
+        self.inbox.commits = [wanted for wanted in self.inbox.commits if not self._answered(wanted)]
+        for wanted in self.inbox.commits:
+            await self._consider(wanted)
         for proposal_id in self._also() if self._also is not None else ():
             await self._consider(CommitRequest(0, proposal_id))
 
@@ -159,31 +197,44 @@ class Submitter:
         """Go on with a commit that was admitted before; nothing to do where it waits for a human."""
         if state.status == "in_doubt" and not settle:
             return
-        body = self._gatekeeper.body_of(state.proposal_id)
-        if body is None:
-            self._parked[state.commit_id] = f"the ledger no longer knows proposal {state.proposal_id!r}"
-            return
         try:
+            body = self._gatekeeper.body_of(state.proposal_id)
+            if body is None:
+                self._park(state.commit_id, f"the ledger no longer knows proposal {state.proposal_id!r}")
+                return
             work = self._work(body, state)
         except PlanError as error:
-            self._parked[state.commit_id] = f"{error}; a submitter that has it goes on"
+            self.lacking.add(state.commit_id)
+            self._park(state.commit_id, f"{error}; a submitter that has it goes on")
+            return
+        except LedgerError as error:
+            if isinstance(error, LedgerPoisoned):
+                raise
+            self._park(state.commit_id, str(error))
             return
         self._run(Execution(self.desk, work), settle=settle)
+
+    def _answered(self, request: CommitRequest) -> bool:
+        """Whether the request needs nothing more: its commit is admitted, or the gate has refused it since."""
+        state = self.desk.journal.commits.get(commit_id(self.desk.scope, request.proposal_id))
+        if state is None:
+            return False
+        return state.admitted or any(record["result"]["request"] >= request.seq for record in state.rejections)
 
     async def _consider(self, request: CommitRequest) -> None:
         """Admit a proposal, or record why not; once a request."""
         name = commit_id(self.desk.scope, request.proposal_id)
-        state = self.desk.journal.commits.get(name)
-        if name in self._running or (state is not None and self._answered(state, request)):
-            return
-        if len(self._running) >= AT_ONCE_MAX:
+        if name in self._running or self._answered(request) or self._resting(name):
             return
         answer = await asyncio.to_thread(self._gatekeeper.ask, request)
         self.desk.policy = self._gatekeeper.policy
+        state = self.desk.journal.commits.get(name)
         if isinstance(answer, Rejected):
-            if held := self._held(request, answer, state):
-                self._parked[name] = held
+            held = self._held(request, answer, state)
+            if held:
+                self._park(name, held)
             else:
+                self._parked.pop(name, None)
                 await self._reject(name, request, answer)
             return
         body = self._gatekeeper.body_of(request.proposal_id)
@@ -191,17 +242,12 @@ class Submitter:
         work = self._work(body, state)
         busy = self._busy(work)
         if busy:
-            self._parked[name] = busy
+            self._park(name, busy)
             return
         admission = {"policy_digest": self.desk.policy.digest(), "targets": list(work.targets), "steps": len(work.plan)}
         if request.confirmed_by:
             admission["confirmed_by"] = request.confirmed_by
         self._run(Execution(self.desk, work, admission=admission), settle=False)
-
-    def _answered(self, state: CommitState, request: CommitRequest) -> bool:
-        if state.admitted or state.closed:
-            return True
-        return any(record["result"]["request"] >= request.seq for record in state.rejections)
 
     def _work(self, body: Mapping[str, Any], state: CommitState | None) -> Work:
         return work_of(body, self.desk.scope, self.desk.policy, steps=self.desk.steps, known=state)
@@ -218,16 +264,21 @@ class Submitter:
         return ""
 
     def _held(self, request: CommitRequest, answer: Rejected, state: CommitState | None) -> str:
-        """Which resource another commit holds, where nothing but the tree speaks against this one: it may yet be put
-        back as it was. Otherwise the empty string."""
-        body = self._gatekeeper.body_of(request.proposal_id)
-        if body is None or any(reason.code not in _TREE for reason in answer.reasons):
-            return ""
-        return self._busy(self._work(body, state))
+        """Why a refused proposal should rather wait: a resource that another commit holds, where nothing but the tree
+        speaks against this one, which may yet be put back as it was; or code that is not registered here."""
+        codes = {reason.code for reason in answer.reasons}
+        if codes <= _LACKING:
+            self.lacking.add(commit_id(self.desk.scope, request.proposal_id))
+            return f"{answer.reasons[0].message}; a submitter that has it goes on"
+        body = self._gatekeeper.body_of(request.proposal_id) if codes <= _TREE else None
+        return self._busy(self._work(body, state)) if body is not None else ""
 
     async def _reject(self, name: str, request: CommitRequest, answer: Rejected) -> None:
-        known = self._gatekeeper.body_of(request.proposal_id) or {}
-        reasons = [{"code": r.code, "message": r.message, "step": r.step} for r in answer.reasons]
+        try:
+            known = self._gatekeeper.body_of(request.proposal_id) or {}
+        except LedgerCorrupt:
+            known = {}  # which is what the reasons say
+        reasons = [reason.to_json() for reason in answer.reasons]
         payload = {
             "term": self.desk.term.number,
             "commit_id": name,
@@ -250,5 +301,6 @@ class Submitter:
 
         name = execution.work.commit_id
         self._parked.pop(name, None)
+        self.lacking.discard(name)
         self._targets[name] = execution.work.targets
         self._running[name] = asyncio.create_task(go(), name=f"commit {name}")

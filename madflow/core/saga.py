@@ -351,8 +351,15 @@ def _in_doubt(key: KeyState, code: str, result: Failed) -> Draft:
 
 
 def rollback_of(commit: CommitState, specs: Sequence[StepSpec]) -> Literal["none_needed", "complete", "partial"]:
-    """How much of what was done is taken back, when a commit is closed as compensated."""
+    """How much of what was done is taken back, when a commit is closed as compensated.
+
+    A step that ran and failed, as a command that exits with 1, may have done half of its work, and is not undone.
+    """
     undone = [key for key in commit.keys.values() if key.direction == "undo"]
-    if not undone:
-        return "none_needed"
-    return "partial" if any(key.status != "done" for key in undone) else "complete"
+    half = any(
+        key.status == "failed" and key.effect_class != "none" and (key.result or {}).get("applied") is True
+        for key in commit.keys.values()
+    )
+    if half or any(key.status != "done" for key in undone):
+        return "partial"
+    return "complete" if undone else "none_needed"

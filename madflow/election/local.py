@@ -181,12 +181,12 @@ class LocalElector:
         Raises:
             ConfigError: `to` is no name. LedgerError: it could not be recorded; the scope is given back all the same.
         """
-        _check(term.scope, to, TTL_S_MAX)
         with self._guard:
             holding = self._holding(term)
         if holding is None:
             return
         try:
+            _check(term.scope, to, TTL_S_MAX)
             await self._scope(term.scope).register.hand_over(term.number, term.node, to, holding.ttl_s)
         finally:
             self._let_go(term, "transferred")
