@@ -38,7 +38,7 @@ def command() -> None:
 @click.option("--accounts", is_flag=True, help="Also what each call of a debate was charged, and snapshots.")
 @ledger_option
 @_JSON
-def log(*, proposal_id: str, scope: str, limit: int, accounts: bool, root: str, ledger: str, as_json: bool) -> None:
+def _log(*, proposal_id: str, scope: str, limit: int, accounts: bool, root: str, ledger: str, as_json: bool) -> None:
     """Tell what was recorded, oldest first: debates, votes, requests, elections, commits."""
     from ..commit.story import plain_record, records_of, tell
 
@@ -61,7 +61,7 @@ def log(*, proposal_id: str, scope: str, limit: int, accounts: bool, root: str, 
 @click.argument("file", metavar="[FILE]", default="")
 @ledger_option
 @_JSON
-def verify(file: str, root: str, ledger: str, as_json: bool) -> int:
+def _verify(file: str, root: str, ledger: str, as_json: bool) -> int:
     """Check the ledger, or the export FILE: the chain, slots, terms, every promise of the commit layer, and that all
     debates and votes fold again. Exit code 1 where something is wrong."""
     from ..commit.audit import Verified, verify_all
@@ -99,7 +99,7 @@ def _verified(found: Verified) -> str:
 @command.command("export")
 @click.option("--out", metavar="FILE", default="", help="Write it here (default: stdout).")
 @ledger_option
-def export(out: str, root: str, ledger: str) -> None:
+def _export(out: str, root: str, ledger: str) -> None:
     """Print all records as JSON lines, and a trailer with their count and the last hash. Keep the trailer elsewhere: it
     is what shows a cut at the end."""
     if out:
@@ -116,7 +116,7 @@ def export(out: str, root: str, ledger: str) -> None:
 @click.option("--scope", metavar="NAME", default="", help="Only this scope.")
 @ledger_option
 @_JSON
-def stats(scope: str, root: str, ledger: str, as_json: bool) -> None:
+def _stats(scope: str, root: str, ledger: str, as_json: bool) -> None:
     """Count: why steps fail, how often commits are taken back, conflicts, doubts, latencies, elections."""
     from ..commit.stats import stats as count
 
@@ -133,7 +133,7 @@ def stats(scope: str, root: str, ledger: str, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
 @ledger_option
 @_JSON
-def prune(before: str, dry_run: bool, root: str, ledger: str, as_json: bool) -> None:
+def _prune(before: str, dry_run: bool, root: str, ledger: str, as_json: bool) -> None:
     """Remove the texts of old debates and votes that nothing needs any more; the chain still verifies.
 
     What is open, in doubt, or approved and not committed stays, and so does what says who committed what.
