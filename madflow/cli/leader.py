@@ -42,12 +42,12 @@ def status(as_json: bool, **options: Any) -> int:
 
 
 @command.command("transfer")
-@click.argument("node", metavar="NODE")
+@click.argument("to", metavar="NODE")
 @click.option("--by", metavar="NAME", default="", help="Who asks.")
 @commit_options
-def transfer(node: str, by: str, **options: Any) -> int:
+def transfer(to: str, by: str, **options: Any) -> int:
     """Ask the leader to finish what runs and hand over to NODE, another worker's --node."""
-    return _ask(options, transfer_to=node, by=by)
+    return _ask(options, transfer_to=to, by=by)
 
 
 @command.command("resign")

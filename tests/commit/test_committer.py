@@ -101,7 +101,8 @@ async def test_data_that_differs_from_the_ledger_is_refused_and_the_ledger_s_own
     assert (await committer.commit(name)).committed
     assert bench.read("a.txt") == "new\n"
     again = await committer.commit(edited)
-    assert again.committed, "what has ended is not refused afterwards"
+    assert again.status == "rejected" and "edited" in {reason["code"] for reason in again.reasons}
+    assert (await committer.commit(name)).committed
 
 
 async def test_what_nobody_knows_is_refused(bench: Bench) -> None:

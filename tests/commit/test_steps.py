@@ -98,7 +98,8 @@ async def test_how_a_step_fails_decides_what_comes_of_it(
 
 
 @pytest.mark.parametrize(
-    ("answer", "ends"), [(True, "committed"), (False, "compensated"), (None, "in_doubt"), ("yes", "in_doubt")]
+    ("answer", "ends"),
+    [(True, "committed"), (False, "compensated"), (None, "in_doubt"), ("yes", "in_doubt"), (1, "in_doubt")],
 )
 async def test_a_probe_tells_what_code_that_raised_has_done(bench: Bench, answer: Any, ends: str) -> None:
     """Would catch a truthy answer that is taken for a yes, or doubt where the target can be asked."""
