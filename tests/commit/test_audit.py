@@ -124,6 +124,19 @@ async def test_broken_promises_are_found_though_the_chain_holds(tmp_path: Path) 
     assert found.to_json()["ok"] is False
 
 
+async def test_a_snapshot_is_compared_with_the_records(bench: Bench) -> None:
+    """Would catch a snapshot that says of a commit what its records do not: every submitter would believe it."""
+    await bench.committer().commit(await bench.approved([write("a.txt")]))
+    records = bench.ledger.read("commit/root")
+    part = {"version": 1, "from": 0, "place": len(records), "head": records[-1].hash, "term": 1, "requests": 0}
+    await bench.ledger.record("snapshot/root", [Event("snapshot", {**part, "commits": []})], after=0)
+    (problem,) = verify_all(bench.ledger).problems
+    assert "the snapshot and the records differ" in problem
+    await bench.ledger.record("snapshot/root", [Event("snapshot", {})], after=1)
+    (problem,) = verify_all(bench.ledger).problems
+    assert "cannot be used" in problem
+
+
 async def test_problems_are_bounded(tmp_path: Path) -> None:
     """Would catch a report as long as the ledger."""
     with open_ledger(tmp_path / "ledger.db") as ledger:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from commit_bench import Bench, call, write
 
+from madflow.clock import SystemClock
 from madflow.commit import session, snapshot
 from madflow.commit.receipt import receipt_of
+from madflow.commit.requests import request
 from madflow.commit.snapshot import check_snapshot, load_journal, snapshot_of, take_snapshot
 from madflow.commit.steps import Step
 from madflow.core.journal import Journal
@@ -160,3 +162,17 @@ async def test_a_snapshot_that_says_otherwise_shows(bench: Bench) -> None:
             return [type(found[0])(**{**{n: getattr(found[0], n) for n in found[0].__slots__}, "payload": part})]
 
     assert "differ on where commit" in check_snapshot(Forged(), "root")[0]  # type: ignore[arg-type]
+
+
+async def test_a_word_that_nobody_applied_yet_stays_said(bench: Bench) -> None:
+    """Would catch a snapshot that takes a human's word for applied, because records came after it."""
+    name = await bench.approved([call("unsure")])
+    receipt = await bench.committer(unsure()).commit(name, wait_s=5)
+    said = {"key": receipt.steps[0].idempotency_key, "as": "done", "by": "ann", "note": ""}
+    await request(bench.ledger, "root", Event("resolve", said), SystemClock())
+    term = bench.ledger.fence("root") + 1
+    await bench.ledger.seal("root", term, Event("term_sealed", {"term": term, "agent_id": "n", "node": "n"}))
+    await take_snapshot(bench.ledger, "root")
+    assert load_journal(bench.ledger, "root").requests == 1
+    await bench.committer(unsure()).recover(wait_s=5)
+    assert bench.committer().receipt(name).status == "committed"
