@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,10 @@ class Bench:
         name = await propose(self.ledger, {"plan": list(plan), **file}, panel="ann", proposer="eve", root=self.root)
         await vote(self.ledger, name, agent="ann", decision="approve")
         return name
+
+    def rules(self) -> Policy:
+        """What policy.toml says."""
+        return parse_policy(tomllib.loads(POLICY))
 
     def read(self, name: str) -> str | None:
         path = self.root / "out" / name
