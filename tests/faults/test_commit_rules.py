@@ -16,6 +16,7 @@ import pytest
 from madflow.clock import SystemClock
 from madflow.commit.api import Committer
 from madflow.commit.kit import default_effects
+from madflow.commit.requests import request
 from madflow.commit.steps import Step, StepContext
 from madflow.core.invariants import violations
 from madflow.core.journal import commit_id, slot_of
@@ -323,6 +324,22 @@ async def test_of_two_people_the_first_counts_and_the_second_learns_who(tree: Tr
     end = await tree.committer(torn).commit("p")
     assert end.status == ("committed" if ann.applied else "compensated")
     assert tree.server.counts()["two-people"] == 1
+
+
+async def test_of_two_words_that_wait_for_a_leader_the_first_is_applied(tree: Tree) -> None:
+    """Both are in the ledger before anybody leads. Catches a leader that takes the newest, or both."""
+    await _left_open(tree, call("mark", "two-words"), "non_verifiable")
+    made = tree.committer(mark(tree))
+    (receipt,) = await made.recover()
+    assert (receipt.status, receipt.steps[0].error_code) == ("in_doubt", "submitter_lost")
+    key = receipt.steps[0].idempotency_key
+    for by, word in (("ann", "done"), ("bob", "retry"), ("cid", "failed")):
+        said = {"key": key, "as": word, "by": by, "note": ""}
+        await request(tree.ledger, "root", Event("resolve", said), SystemClock())
+    (receipt,) = await made.recover()
+    assert (receipt.status, receipt.steps[0].resolved_by) == ("committed", "ann")
+    assert [r["agent_id"] for r in tree.records("resolved")] == ["ann"]
+    assert "two-words" not in tree.order()
 
 
 @pytest.mark.parametrize(("word", "end"), [("done", "complete"), ("failed", "partial"), ("retry", "complete")])
