@@ -114,7 +114,7 @@ async def test_an_undo_after_the_commits_time_is_a_humans_and_ends_nobody(bench:
 
 
 async def test_every_request_is_answered_for_itself(bench: Bench) -> None:
-    """Would catch a good request that is refused for an edited file that was tried after it, and the other way round."""
+    """Would catch a good request that is refused for an edited file that was tried after it, or the reverse."""
     name = await bench.approved([write("a.txt")])
     edited = (await check(bench.ledger, name)).to_json()
     edited["plan"][0]["content"] = "evil\n"
