@@ -11,8 +11,8 @@ debate and of a step in doubt, are LangGraph interrupts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,13 +24,15 @@ from .commit.graph import build_commit_graph
 from .core.gate import Rejected
 from .debate.entry import debate_from, opener_of
 from .debate.graph import build_debate_graph
-from .debate.session import Session
+from .debate.setup import Debate
+from .review.entry import review_from
 
 __all__ = ["WorkflowState", "build_workflow"]
 
 
 class WorkflowState(TypedDict, total=False):
-    """Plain JSON. `request` is what is debated (see `debate/entry.py`); the rest is what came of it."""
+    """Plain JSON. `request` is what is debated (see `debate/entry.py`), or with a `diff` reviewed (`review/entry.py`);
+    the rest is what came of it."""
 
     request: dict[str, Any]
     debate_id: str
@@ -51,6 +53,7 @@ def build_workflow(
     *,
     root: str | Path = ".",
     ledger: str | Path | None = None,
+    debate_of: Callable[[Mapping[str, Any]], Debate] | None = None,
     wait_s: float = WAIT_S,
     checkpointer: Any = None,
 ) -> Any:
@@ -59,15 +62,17 @@ def build_workflow(
     Args:
         committer: commits what is approved; by default one over `root`, its policy.toml and its ledger.
         root, ledger: the tree and the ledger of both layers. A request's own `root` and `ledger` are not read.
+        debate_of: makes the debate of a request, with an app's own agents for instance; its ledger is replaced by this
+            workflow's. By default a request with a `diff` is a review, any other a debate.
         wait_s: how long to wait for a commit at a time.
         checkpointer: any LangGraph checkpointer; needed for a human's word.
     """
     place = Path(ledger) if ledger is not None else Path(root) / ".madflow" / "ledger.db"
     own = committer or Committer(root, ledger=place)
-    opener = opener_of(debate_from)
 
-    def opened(request: Mapping[str, Any]) -> AbstractAsyncContextManager[Session]:
-        return opener({**request, "root": str(root), "ledger": str(place)})
+    def here(request: Mapping[str, Any]) -> Debate:
+        asked = {**request, "root": str(root), "ledger": str(place)}
+        return replace((debate_of or _debate_or_review)(asked), ledger=place)
 
     async def gate(state: WorkflowState) -> Command[Any]:
         verdict = await asyncio.to_thread(own.check, state["proposal_id"], confirmed_by=state.get("confirmed_by", ""))
@@ -77,10 +82,14 @@ def build_workflow(
         return Command(goto="commit")
 
     graph = StateGraph(WorkflowState)
-    graph.add_node("debate", build_debate_graph(opened))
+    graph.add_node("debate", build_debate_graph(opener_of(here)))
     graph.add_node("gate", gate, destinations=("commit", END))
     graph.add_node("commit", build_commit_graph(own, wait_s=wait_s))
     graph.add_edge(START, "debate")
     graph.add_edge("debate", "gate")
     graph.add_edge("commit", END)
     return graph.compile(checkpointer=checkpointer, name="workflow")
+
+
+def _debate_or_review(request: Mapping[str, Any]) -> Debate:
+    return review_from(request) if "diff" in request else debate_from(request)

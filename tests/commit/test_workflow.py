@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from commit_bench import Bench, call
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
+from madflow import Agent, Debate, TurnView
 from madflow.commit import Step
 from madflow.models.http_pool import aclose_all
 from madflow.testing.openai_server import LoopbackServer
@@ -76,6 +78,34 @@ async def test_a_debate_that_rejects_commits_nothing(bench: Bench) -> None:
     assert (done["result"], done["status"]) == ("rejected", "rejected")
     assert "rejected" in {reason["code"] for reason in done["reasons"]}
     assert bench.read("a.txt") is None and bench.kinds() == []
+
+
+async def test_a_review_is_carried_out_by_the_same_workflow(tmp_path: Path) -> None:
+    """Would catch a workflow for questions only: the analysers review, and their patch is applied, offline."""
+    shutil.copytree(ROOT / "examples/pull_request", tmp_path / "pr")
+    tree = tmp_path / "pr/tree"
+    request = {"diff": (tmp_path / "pr/change.diff").read_text(), "id": "pr-1"}
+    done = await build_workflow(root=tree).ainvoke({"request": request})
+    assert (done["result"], done["status"], done["proposal_id"]) == ("approved", "committed", "pr-1-p1")
+    assert "breakpoint()" not in (tree / "invoices/client.py").read_text()
+    assert (tree / "reviews/pr-1.md").read_text().startswith("# Review: request changes")
+
+
+async def test_own_agents_hold_the_seats(bench: Bench) -> None:
+    """Would catch a debate of an app's own that lands in another ledger than the one the gate reads."""
+
+    async def says(view: TurnView) -> Mapping[str, Any]:
+        if view.stage in ("draft", "revise"):
+            return {"summary": "Do it", "plan": PLAN[:1]}
+        return {"decision": "approve"} if view.stage == "ballot" else {"claims": []}
+
+    def debate_of(request: Mapping[str, Any]) -> Debate:
+        seats = [Agent(role, says, role=role) for role in ("proposer", "critic", "auditor")]
+        return Debate(task=request["task"], agents=seats, protocol="proposal", id="d1", root=Path(request["root"]))
+
+    graph = build_workflow(bench.committer(), root=bench.root, ledger=bench.path, debate_of=debate_of)
+    done = await graph.ainvoke({"request": {"task": "How?"}})
+    assert (done["result"], done["status"], bench.read("a.txt")) == ("approved", "committed", "debated\n")
 
 
 def test_the_entry_point_builds() -> None:
