@@ -20,6 +20,7 @@ __all__ = [
     "commit_records",
     "receipt_of",
     "receipt_schema",
+    "refusal_of",
 ]
 
 RECEIPT_SCHEMA: Final = "madflow/receipt/1"
