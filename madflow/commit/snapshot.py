@@ -57,9 +57,11 @@ def load_journal(ledger: Ledger, scope: str, journal: Journal | None = None) -> 
     return journal
 
 
-def _restore(ledger: Ledger, scope: str, journal: Journal) -> None:
+def _restore(ledger: Ledger, scope: str, journal: Journal) -> int:
+    """Restore an empty journal; how many parts there were. Who adds one adds it behind these, and no others."""
     place, head = 0, ""
-    for part in ledger.read(snapshot_of(scope)):
+    parts = ledger.read(snapshot_of(scope))
+    for part in parts:
         said = part.payload
         try:
             if said["version"] != _VERSION:
@@ -75,6 +77,7 @@ def _restore(ledger: Ledger, scope: str, journal: Journal) -> None:
         at = next(iter(ledger.read(stream_of(scope), after=place - 1)), None)
         if at is None or at.hash != head:
             raise _corrupt(0, scope, f"the record at place {place} of {stream_of(scope)!r} is another one")
+    return len(parts)
 
 
 def _corrupt(seq: int, scope: str, why: str) -> LedgerCorrupt:
@@ -91,9 +94,7 @@ async def take_snapshot(ledger: Ledger, scope: str) -> int:
     """
     stream, covered = snapshot_of(scope), 0
     journal = Journal()
-    _restore(ledger, scope, journal)
-    parts = ledger.read(stream)
-    tip = parts[-1].place if parts else 0
+    tip = _restore(ledger, scope, journal)
     requests = ledger.read(requests_of(scope), after=journal.requests)
     for chunk in _chunks(ledger.read(stream_of(scope), after=journal.place)):
         since, touched = journal.place, dict.fromkeys(str(r.payload.get("commit_id") or "") for r in chunk)
