@@ -68,6 +68,7 @@ class Submitter:
         self._targets: dict[str, tuple[str, ...]] = {}
         self._parked: dict[str, str] = {}
         self._look_at: dict[str, float] = {}
+        self._seen_to: set[str] = set()
         self.lacking: set[str] = set()
         self.inbox = Inbox(desk.ledger, desk.scope, place=desk.journal.requests)
 
@@ -191,7 +192,11 @@ class Submitter:
         for wanted in self.inbox.commits:
             await self._consider(wanted)
         for proposal_id in self._also() if self._also is not None else ():
-            await self._consider(CommitRequest(0, proposal_id))
+            if proposal_id not in self._seen_to:
+                wish = CommitRequest(0, proposal_id)
+                if self._answered(wish):
+                    self._seen_to.add(proposal_id)
+                await self._consider(wish)
 
     def _resume(self, state: CommitState, *, settle: bool) -> None:
         """Go on with a commit that was admitted before; nothing to do where it waits for a human."""
