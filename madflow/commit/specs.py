@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..core.journal import CommitState, Direction, commit_id
-from ..core.plan import CallStep, EffectClass, effect_class, idempotency_key, parse_plan, step_digest, targets, undoable
+from ..core.plan import (
+    TRANSACTION_MS_MAX,
+    CallStep,
+    EffectClass,
+    effect_class,
+    idempotency_key,
+    parse_plan,
+    step_digest,
+    targets,
+    undoable,
+)
 from ..core.plan import Step as PlanStep
 from ..core.policy import Policy
 from ..core.saga import StepSpec
@@ -60,15 +70,17 @@ def work_of(
         raise PlanError(f"no step {missing[0]!r} is registered here; registered: {known_names}", step=None)
     specs = []
     for index, step in enumerate(parsed):
+        classes = _classes(index, step, policy, steps, known)
+        timeout_ms = step.timeout_ms or policy.time.step_s * 1000
         specs.append(
             StepSpec(
                 index=index,
                 keys={direction: idempotency_key(scope, proposal_id, index, direction) for direction in _DIRECTIONS},
                 digest=step_digest(plan[index]),
-                classes=_classes(index, step, policy, steps, known),
+                classes=classes,
                 undoable=undoable(step, {name: own.undoable for name, own in steps.items()}),
                 attempts_max=policy.retry.attempts,
-                timeout_ms=step.timeout_ms or policy.time.step_s * 1000,
+                timeout_ms=min(timeout_ms, TRANSACTION_MS_MAX) if "transactional" in classes.values() else timeout_ms,
                 targets=targets(step),
             )
         )

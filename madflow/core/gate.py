@@ -29,6 +29,7 @@ from .plan import (
     ABSENT,
     LEDGER_DATABASE,
     STEPS_MAX,
+    TRANSACTION_MS_MAX,
     CallStep,
     CommandStep,
     EffectClass,
@@ -400,6 +401,9 @@ def _step_problems(step: Step, policy: Policy, registered: Mapping[str, EffectCl
     if isinstance(step, CallStep) and step.name not in registered:
         known = ", ".join(sorted(registered))[:300] or "none"
         yield "unregistered", f"no step {step.name!r} is registered here; registered: {known}"
+    elif (step.timeout_ms or 0) > TRANSACTION_MS_MAX and effect_class(step, policy, registered) == "transactional":
+        why = f"a step in the ledger's own transaction has at most {TRANSACTION_MS_MAX} ms: all others wait for it"
+        yield "timeout_too_long", f"timeout_ms is {step.timeout_ms}, and {why}"
     if isinstance(step, SqlStep):
         name = step.target.removeprefix("db:")
         if name != LEDGER_DATABASE and name not in policy.databases:

@@ -30,6 +30,7 @@ __all__ = [
     "LEDGER_DATABASE",
     "PATH_CHARS_MAX",
     "STEPS_MAX",
+    "TRANSACTION_MS_MAX",
     "CallStep",
     "CommandStep",
     "EffectClass",
@@ -61,6 +62,9 @@ Undoable: TypeAlias = Literal["yes", "nothing", "no"]
 
 STEPS_MAX: Final = 200
 PATH_CHARS_MAX: Final = 1_024
+TRANSACTION_MS_MAX: Final = 2_000
+"""How long a step in the ledger's own transaction may take, in milliseconds: it holds the write lock of everybody's
+ledger, and a writer waits 5 s for that."""
 CONTENT_CHARS_MAX: Final = 8 * 1024 * 1024
 ARGS_MAX: Final = 1_000
 HEADER_CHARS_MAX: Final = 8_192

@@ -47,7 +47,8 @@ class CommandEffect:
     async def prepare(self, step: Mapping[str, Any], ctx: EffectContext) -> Mapping[str, Any] | Failed:
         """Permission, program and folder are checked; the intent stores the program's path."""
         try:
-            command = _checked(step, ctx)
+            command = _parsed(step)
+            check_allowed(command, ctx)
             argv = _argv(command, ctx)
             if not argv:
                 return {}
@@ -60,7 +61,8 @@ class CommandEffect:
     async def do(self, step: Mapping[str, Any], facts: Mapping[str, Any], ctx: EffectContext) -> Done | Failed:
         """Run the command, or its undo. A cancellation ends it and everything it started."""
         try:
-            command = _checked(step, ctx)
+            command = _parsed(step)
+            check_allowed(command, ctx)
             argv = _argv(command, ctx)
             if not argv:
                 return Done({"note": "there is nothing to take back"})
@@ -80,7 +82,7 @@ class CommandEffect:
     ) -> Done | Absent | Uncertain:
         """Run the step's probe. A test has no effect to be found: it is always absent."""
         try:
-            command = _checked(step, ctx)
+            command = _parsed(step)
             if isinstance(command, TestStep):
                 return Absent()
             if command.probe is None:
@@ -99,11 +101,10 @@ class CommandEffect:
         return await settled(ctx)
 
 
-def _checked(step: Mapping[str, Any], ctx: EffectContext) -> CommandStep | TestStep:
+def _parsed(step: Mapping[str, Any]) -> CommandStep | TestStep:
     command = parsed(step)
     if not isinstance(command, CommandStep | TestStep):
         raise wrong_kind("CommandEffect", "command and test", command)
-    check_allowed(command, ctx.policy)
     return command
 
 

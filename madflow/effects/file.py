@@ -84,7 +84,7 @@ class FileEffect:
         return open_place(ctx.root, step.target.removeprefix("file:"), protected=self._protected)
 
     def _prepare(self, step: _FileStep, ctx: EffectContext, limit: TimeLimit) -> Mapping[str, Any]:
-        check_allowed(step, ctx.policy)
+        check_allowed(step, ctx)
         with self._place(step, ctx) as place:
             seen = place.read()
             missing = place.missing

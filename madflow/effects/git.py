@@ -112,7 +112,7 @@ class GitEffect:
             return failed(error)
 
     async def _prepare(self, job: _Job) -> Mapping[str, Any]:
-        check_allowed(job.step, job.ctx.policy)
+        check_allowed(job.step, job.ctx)
         old = await job.commit_at(job.ref)
         await job.check_branch()
         parent = old or await job.commit_at("HEAD")

@@ -126,7 +126,7 @@ def _request(step: Mapping[str, Any], ctx: EffectContext) -> HttpRequest | None:
 
 def _check(step: Mapping[str, Any], request: HttpRequest | None, ctx: EffectContext) -> None:
     """Raise EffectError where the request is not to be sent."""
-    check_allowed(parsed(step), ctx.policy)
+    check_allowed(parsed(step), ctx)
     if request is not None and any(name.lower().startswith("x-madflow-") for name in request.headers):
         raise _refused("headers that start with X-Madflow- are not the step's to set; leave them out")
 

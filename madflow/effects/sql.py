@@ -9,6 +9,10 @@ together, in a table of that file (`madflow_keys`), with the result:
     the key is there       done: the stored result is the answer, whoever asks, however often
     the key is not there   the statement runs in a transaction of its own; what fails in it leaves nothing
 
+Which file `db:NAME` is gets settled once: the intent stores its path and its inode number, and every attempt, probe and
+undo goes there, whatever the policy names by then. A file that has been put in the place of that one is not it: the key
+would be looked up where it cannot be, and the statement run twice. A human has to say what became of it.
+
 A commit that failed is looked up by its key in a new connection, so that its fate is known. The statement comes from a
 plan and is hostile: an authorizer denies it other databases, pragmas, transaction control, virtual tables and
 `madflow_keys`; it is one statement, and its time and its result are bounded. The file is reached without following
@@ -36,7 +40,7 @@ from ..errors import EffectError
 from ..ports import EffectContext, Execute
 from .fence import TimeLimit, holding, in_thread, settled
 from .steps import check_allowed, no_undo, parsed, wrong_kind
-from .walk import naming, open_dir, refusal
+from .walk import checked_parts, naming, open_dir, refusal
 
 __all__ = ["LEDGER_APPLICATION_ID", "RESULT_CHARS_MAX", "ROWS_MAX", "SqlEffect"]
 
@@ -79,14 +83,13 @@ class SqlEffect:
         self._protected = frozenset(protected)
 
     async def prepare(self, step: Mapping[str, Any], ctx: EffectContext) -> Mapping[str, Any] | Failed:
-        """Permission and database are checked; there is nothing to store."""
+        """Permission and database are checked. Stored is which file it is: {"path": beneath the root, "inode": its
+        number}; nothing for db:ledger."""
 
         def check(limit: TimeLimit) -> Mapping[str, Any]:
             sql = _checked(step, ctx)
             _statement(sql, ctx)
-            if not _in_ledger(sql):
-                _database(sql, ctx, self._protected)
-            return {}
+            return {} if _in_ledger(sql) else self._named(sql, ctx)
 
         return await in_thread(check, ctx.timeout_s)
 
@@ -98,7 +101,7 @@ class SqlEffect:
             if _in_ledger(sql):
                 return Failed("transactional", "a step of db:ledger runs in the ledger's transaction", applied=False)
             with holding(ctx, limit):
-                path = _database(sql, ctx, self._protected)
+                path = self._stored(facts, ctx)
                 return Done(_keyed(path, *_statement(sql, ctx), ctx.key, limit))
 
         return await in_thread(do, ctx.timeout_s)
@@ -113,7 +116,7 @@ class SqlEffect:
             if _in_ledger(sql):
                 return Absent()
             with holding(ctx, limit):
-                found = _look_up(_database(sql, ctx, self._protected), ctx.key, limit)
+                found = _look_up(self._stored(facts, ctx), ctx.key, limit)
             return Absent() if found is None else Done(found)
 
         found = await in_thread(probe, ctx.timeout_s)
@@ -140,6 +143,24 @@ class SqlEffect:
 
         return run
 
+    def _named(self, step: SqlStep, ctx: EffectContext) -> dict[str, Any]:
+        """The database that the policy names now, as `prepare` stores it."""
+        name = step.target.removeprefix("db:")
+        path = ctx.policy.databases.get(name)
+        if path is None:
+            raise EffectError("unknown_database", f"the policy's [databases] name no {name!r}", applied=False)
+        return {"path": path, "inode": _database(path, ctx, self._protected)[1]}
+
+    def _stored(self, facts: Mapping[str, Any], ctx: EffectContext) -> str:
+        """The absolute path of the database that the intent stored. Raises EffectError where it is another file now."""
+        if not isinstance(facts.get("path"), str):
+            raise EffectError("no_facts", "the intent does not say which database it is", applied=False)
+        path, inode = _database(facts["path"], ctx, self._protected)
+        if inode != facts.get("inode"):
+            why = f"is another file (inode {inode}) than the one the step was begun for ({facts.get('inode')})"
+            raise refusal("database_changed", facts["path"], f"{why}; put that one back, or resolve the step by hand")
+        return path
+
 
 def _sql(step: Mapping[str, Any]) -> SqlStep:
     sql = parsed(step)
@@ -150,7 +171,7 @@ def _sql(step: Mapping[str, Any]) -> SqlStep:
 
 def _checked(step: Mapping[str, Any], ctx: EffectContext) -> SqlStep:
     sql = _sql(step)
-    check_allowed(sql, ctx.policy)
+    check_allowed(sql, ctx)
     return sql
 
 
@@ -166,13 +187,9 @@ def _statement(step: SqlStep, ctx: EffectContext) -> tuple[str, Sequence[Any]]:
     return step.undo, step.undo_params
 
 
-def _database(step: SqlStep, ctx: EffectContext, protected: Iterable[str]) -> str:
-    """The absolute path of the step's database, looked at without following symbolic links. Raises EffectError."""
-    name = step.target.removeprefix("db:")
-    relative = ctx.policy.databases.get(name)
-    if relative is None:
-        raise EffectError("unknown_database", f"the policy's [databases] name no {name!r}", applied=False)
-    *parts, last = relative.split("/")
+def _database(relative: str, ctx: EffectContext, protected: Iterable[str]) -> tuple[str, int]:
+    """Absolute path and inode number of a database, looked at without following symbolic links. Raises EffectError."""
+    *parts, last = checked_parts(relative, protected)
     with open_dir(ctx.root, parts) as folder:
         if folder is None:
             raise refusal("no_such_database", relative, "is not there; create it first")
@@ -185,9 +202,10 @@ def _database(step: SqlStep, ctx: EffectContext, protected: Iterable[str]) -> st
         with naming(relative):
             try:
                 _check_file(file, relative, ctx)
+                inode = os.fstat(file).st_ino
             finally:
                 os.close(file)
-    return f"{os.path.realpath(ctx.root)}/{relative}"
+    return f"{os.path.realpath(ctx.root)}/{relative}", inode
 
 
 def _check_file(file: int, path: str, ctx: EffectContext) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import apsw
 
-from ..errors import LedgerCorrupt, LedgerError
+from ..errors import LedgerBusy, LedgerCorrupt, LedgerError
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -172,4 +172,6 @@ def as_ledger_error(error: Exception, path: Path) -> LedgerError:
     """What an error of SQLite means to a caller."""
     if isinstance(error, apsw.CorruptError | apsw.NotADBError | UnicodeDecodeError):
         return LedgerCorrupt(f"the ledger {path} is damaged ({error}); restore it from a backup or an export")
+    if isinstance(error, apsw.BusyError):
+        return LedgerBusy(f"the ledger {path} stayed locked by another process ({error}); nothing was done, try again")
     return LedgerError(f"the ledger {path} cannot be used: {type(error).__name__}: {error}")

@@ -10,11 +10,13 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from ..core.plan import TRANSACTION_MS_MAX
 from ..errors import LedgerError
 from ..ports import Entry, Event, Execute
 from .chain import COMMIT, PRUNED, check_name, encode_payload
 
 __all__ = [
+    "TRANSACTION_S_MAX",
     "AppendRequest",
     "Item",
     "PruneRequest",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 TERM_MAX = 2**63 - 1
+TRANSACTION_S_MAX = TRANSACTION_MS_MAX / 1000
+"""Seconds that the statements of one `transact` may take at most: meanwhile no process writes to the ledger."""
 
 Item: TypeAlias = tuple[str, bytes, dict[str, Any]]
 """An event: kind, stored bytes, payload as it will be read back."""
@@ -137,7 +141,7 @@ class TransactRequest(Request):
         check_name("slot", slot)
         if not 0 < timeout_s < float("inf"):
             raise LedgerError(f"the timeout of a transaction is {timeout_s!r} s: it must be above 0, and bounded")
-        self.slot, self.work, self.timeout_s = slot, work, timeout_s
+        self.slot, self.work, self.timeout_s = slot, work, min(timeout_s, TRANSACTION_S_MAX)
         super().__init__(())
 
 

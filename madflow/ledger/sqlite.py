@@ -26,10 +26,18 @@ from .chain import ChainCheck, Row, check_name, export_lines, to_record
 from .file import SCHEMA_VERSION, SQLITE_MIN, as_ledger_error, check_sqlite, open_reader, open_writer, sqlite_version
 from .locks import stream_lock
 from .pruning import Pruned, choose, prune_requests
-from .requests import AppendRequest, RecordRequest, Request, SealRequest, TransactRequest, stream_of
+from .requests import (
+    TRANSACTION_S_MAX,
+    AppendRequest,
+    RecordRequest,
+    Request,
+    SealRequest,
+    TransactRequest,
+    stream_of,
+)
 from .writer import GroupWriter
 
-__all__ = ["SQLITE_MIN", "IfPruned", "SqliteLedger", "WallClock", "open_ledger", "sqlite_version"]
+__all__ = ["SQLITE_MIN", "TRANSACTION_S_MAX", "IfPruned", "SqliteLedger", "WallClock", "open_ledger", "sqlite_version"]
 
 BUSY_MS = 5_000
 QUEUE_MAX = 10_000
@@ -180,7 +188,8 @@ class SqliteLedger:
         """`append` of what `work` returns; what it executes is committed with it, or not at all.
 
         `work` runs in the writer's thread, in a transaction of its own, and only where neither fenced nor duplicate:
-        it must do nothing but execute, and be quick, for all writing waits for it. `execute(statement, values)` runs
+        it must do nothing but execute, and be quick, for all writing waits for it: a `timeout_s` above
+        `TRANSACTION_S_MAX` counts as that. `execute(statement, values)` runs
         one statement against the tables that are not the ledger's; see `work.Workbench` for what is denied.
 
         Raises:

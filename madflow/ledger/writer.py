@@ -28,7 +28,7 @@ from queue import Empty, SimpleQueue
 
 import apsw
 
-from ..errors import EffectError, LedgerError, LedgerPoisoned
+from ..errors import EffectError, LedgerBusy, LedgerError, LedgerPoisoned
 from .batch import Batch, Tips
 from .requests import PruneRequest, Request, TransactRequest, encode_event
 from .work import Workbench
@@ -163,7 +163,7 @@ class GroupWriter:
             locked = (
                 f"the ledger {self._name} stayed locked by another writer ({reason}); nothing was recorded, try again"
             )
-            self._fail(requests, lambda: LedgerError(locked))
+            self._fail(requests, lambda: LedgerBusy(locked))
         except Exception as error:
             # Anything else, of SQLite or of ours, leaves unknown what is on the disk: fail for good, and say so to all.
             self._set_poison(f"{type(error).__name__}: {error}")

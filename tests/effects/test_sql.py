@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,14 @@ def there(name: str) -> bool:
 
 
 async def do(root: Path, told: dict[str, Any], **more: Any) -> Done | Failed:
-    return await EFFECT.do(told, {}, ctx(root, **more))
+    """Prepare, then do; only the first is asked about the policy's databases."""
+    facts = await EFFECT.prepare(told, ctx(root, **{**more, "timeout_s": 20.0}))
+    return facts if isinstance(facts, Failed) else await EFFECT.do(told, facts, ctx(root, **more))
+
+
+def facts(root: Path) -> dict[str, Any]:
+    """What `prepare` stores of db:app."""
+    return {"path": "data/app.db", "inode": (root / "data" / "app.db").stat().st_ino}
 
 
 class SqlWorld:
@@ -94,7 +102,7 @@ async def test_the_stored_result_is_the_answer(root: Path) -> None:
     assert first.result == {"rows": [[1, "ü", *tail], [2, None, *tail]], "rowcount": 2}
     assert isinstance(await do(root, step("DELETE FROM t"), key="other"), Done)
     assert await do(root, told, attempt=2) == first
-    assert await EFFECT.probe(told, {}, ctx(root)) == first and rows(root) == []
+    assert await EFFECT.probe(told, facts(root), ctx(root)) == first and rows(root) == []
 
 
 async def test_what_fails_leaves_nothing(root: Path) -> None:
@@ -116,7 +124,7 @@ async def test_what_fails_leaves_nothing(root: Path) -> None:
         failed = await do(root, told)
         assert isinstance(failed, Failed), told
         assert (failed.code, failed.applied, failed.transient) == ("sql_error", False, False), failed
-        assert rows(root) == [1] and await EFFECT.probe(told, {}, ctx(root)) == Absent()
+        assert rows(root) == [1] and await EFFECT.probe(told, facts(root), ctx(root)) == Absent()
 
 
 @pytest.mark.parametrize(
@@ -235,7 +243,11 @@ async def test_files_that_are_no_database_of_a_step(root: Path) -> None:
         ("../app.db", "bad_path"),
     ):
         policy = POLICY.model_copy(update={"databases": {"app": path}})
-        for failed in (await do(root, told, policy=policy), await EFFECT.prepare(told, ctx(root, policy=policy))):
+        begun = {"path": path, "inode": 0}  # as an intent would have it that was stored when this was allowed
+        for failed in (
+            await EFFECT.do(told, begun, ctx(root)),
+            await EFFECT.prepare(told, ctx(root, policy=policy)),
+        ):
             assert isinstance(failed, Failed) and (failed.code, failed.applied) == (code, False), (path, failed)
     assert not (root / "data" / "missing.db").exists()
     ledger.close()
@@ -283,7 +295,7 @@ async def test_in_the_ledgers_transaction(root: Path) -> None:
 async def test_what_is_only_the_ledgers(root: Path) -> None:
     """Catches a step of the ledger's database that is done outside its transaction, and the other way round."""
     told = step("SELECT 1", target="db:ledger")
-    failed = await do(root, told)
+    failed = await EFFECT.do(told, {}, ctx(root))
     assert isinstance(failed, Failed) and (failed.code, failed.applied) == ("transactional", False)
     assert await EFFECT.prepare(told, ctx(root)) == {} and await EFFECT.probe(told, {}, ctx(root)) == Absent()
     assert await EFFECT.settled(told, ctx(root))
@@ -299,7 +311,7 @@ async def test_a_key_whose_table_is_another(root: Path) -> None:
     db.close()
     failed = await do(root, step("INSERT INTO t VALUES (1, 1)"))
     assert isinstance(failed, Failed) and (failed.code, failed.applied) == ("sql_error", False)
-    assert isinstance(await EFFECT.probe(step("SELECT 1"), {}, ctx(root)), Uncertain) and rows(root) == []
+    assert isinstance(await EFFECT.probe(step("SELECT 1"), facts(root), ctx(root)), Uncertain) and rows(root) == []
 
 
 def test_a_submitter_killed_while_it_writes(root: Path) -> None:
@@ -307,15 +319,15 @@ def test_a_submitter_killed_while_it_writes(root: Path) -> None:
     told = step("INSERT INTO t SELECT coalesce(max(a), 0) + 1, 0 FROM t")
     for number in range(12):
         key = f"key-{number}"
-        with submitter(lambda key=key: EFFECT.do(told, {}, ctx(root, key=key))) as pid:
+        with submitter(lambda key=key: EFFECT.do(told, facts(root), ctx(root, key=key))) as pid:
             signal.sigtimedwait([], number * 0.002)
             kill(pid)
         settled = ctx(root, key=key, term=2)
         assert asyncio.run(EFFECT.settled(told, settled))
         before = len(rows(root))
-        found = asyncio.run(EFFECT.probe(told, {}, settled))
+        found = asyncio.run(EFFECT.probe(told, facts(root), settled))
         assert isinstance(found, Done | Absent)
-        assert isinstance(asyncio.run(EFFECT.do(told, {}, settled)), Done)
+        assert isinstance(asyncio.run(EFFECT.do(told, facts(root), settled)), Done)
         assert len(rows(root)) == number + 1 == before + isinstance(found, Absent)
     assert len(rows(root, "SELECT key FROM madflow_keys")) == 12
 
@@ -326,7 +338,7 @@ def test_a_stopped_submitter_keeps_its_successor_out(root: Path) -> None:
     other = apsw.Connection(str(root / "data" / "app.db"))
     other.execute("BEGIN EXCLUSIVE")  # so that it waits inside
     lock = ctx(root).run_dir / f"{ctx(root).key}.lock"
-    with submitter(lambda: EFFECT.do(told, {}, ctx(root, timeout_s=20.0))) as pid:
+    with submitter(lambda: EFFECT.do(told, facts(root), ctx(root, timeout_s=20.0))) as pid:
         until(lock.exists)
         signal.sigtimedwait([], 0.05)
         kill(pid, signal.SIGSTOP)
@@ -335,3 +347,34 @@ def test_a_stopped_submitter_keeps_its_successor_out(root: Path) -> None:
         assert asyncio.run(EFFECT.settled(told, ctx(root, term=2, timeout_s=5.0)))
     other.execute("COMMIT")
     assert rows(root) == []
+
+
+async def test_which_file_it_is_stays(root: Path) -> None:
+    """Catches a name that is looked up again: repointed, the key is sought where it cannot be, and it runs twice."""
+    told = step("INSERT INTO t VALUES (1, 'x')", undo="DELETE FROM t")
+    begun = await EFFECT.prepare(told, ctx(root))
+    assert begun == facts(root)
+    shutil.copy(root / "data" / "app.db", root / "data" / "b.db")
+    for elsewhere in (POLICY.model_copy(update={"databases": {"app": "data/b.db"}}), Policy()):
+        repointed = ctx(root, policy=elsewhere)
+        assert await EFFECT.probe(told, begun, repointed) == Absent()
+        undone = await EFFECT.do(told, begun, ctx(root, policy=elsewhere, direction="undo", key=elsewhere.digest()))
+        assert isinstance(undone, Done), "an undo was allowed with its step"
+    done = await EFFECT.do(told, begun, ctx(root, policy=POLICY.model_copy(update={"databases": {"app": "data/b.db"}})))
+    assert isinstance(done, Done) and rows(root) == [1]
+    failed = await EFFECT.do(told, begun, ctx(root, policy=Policy(), key="other"))
+    assert isinstance(failed, Failed) and failed.code == "permission_denied"
+
+
+async def test_a_file_in_the_place_of_the_one_it_was(root: Path) -> None:
+    """Catches an attempt that goes on in a restored copy, where its key was never written."""
+    told = step("INSERT INTO t VALUES (1, 'x')")
+    begun = await EFFECT.prepare(told, ctx(root))
+    shutil.copy(root / "data" / "app.db", root / "data" / "copy.db")
+    assert not isinstance(begun, Failed) and isinstance(await EFFECT.do(told, begun, ctx(root)), Done)
+    (root / "data" / "copy.db").rename(root / "data" / "app.db")
+    failed = await EFFECT.do(told, begun, ctx(root, attempt=2))
+    assert isinstance(failed, Failed) and (failed.code, failed.applied) == ("database_changed", False)
+    assert isinstance(await EFFECT.probe(told, begun, ctx(root)), Uncertain) and rows(root) == []
+    without = await EFFECT.do(told, {}, ctx(root))
+    assert isinstance(without, Failed) and without.code == "no_facts"
