@@ -1,0 +1,241 @@
+"""Policies: a rule for asking, one for going on, and one for counting, put together under a name.
+
+A policy looks at a debate as far as it was seen (`Debated`) and says what to do next: `Ask` so many more seats in such
+a round, or a `Stop` with its reason and numbers. At the end it gives a `Verdict`. It keeps no state. What it may know
+of other debates is `Reliabilities`, which `learn` makes from the first rounds of the run, without labels.
+
+Inside a round seats are asked at once (`ask="all"`), or a few first and then one by one while another vote is worth it:
+- `lead:N`: until the leader is N votes ahead;
+- `beta:P`: until it is truly ahead with probability P (`sampling.beta_lead`);
+- `value:V`: until one more vote raises the share of the answer by less than V (`sampling.vote_value`).
+Whatever the rule, asking ends once the seats left cannot change who leads the count.
+
+A next round is held, up to the policy's own limit and the debate's, unless
+- `never`; `always` holds all of them;
+- `met`: the votes of the last round, over all seats, meet a majority; `unanimous`: they are all the same;
+- `tied`: one answer has a greater share than every other, with the shares as this policy counts them;
+- `confident:C`: the greatest share is C or more.
+
+Every rule depends on seats only through what they said: no seat is first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ...errors import ConfigError
+from ..stopping import Stop
+from .debated import Debated, leaders, tally
+from .pooling import Pool, Weighing, shares
+from .reliability import Reliabilities, learn_reliabilities
+from .sampling import beta_lead, vote_value
+
+__all__ = ["POLICIES", "Ask", "Policy", "Verdict", "policy_named"]
+
+_TIE: Final = 1e-9  # shares that differ by less are equal: rounding must not pick a winner
+_ASK: Final = re.compile(r"all|lead:([1-9][0-9]{0,2})|beta:(0?\.[0-9]{1,6})|value:(0?\.[0-9]{1,6})", re.ASCII)
+_GO_ON: Final = re.compile(r"never|always|met|unanimous|tied|confident:(0?\.[0-9]{1,6})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask `seats` more seats in `round` (1-based); which ones is the caller's choice."""
+
+    round: int
+    seats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a debate came to.
+
+    Attributes:
+        answer: the answer with the greatest share; the first in alphabetical order of those `tied`; None without votes.
+        abstained: there is no answer, or the confidence is below the policy's threshold.
+        confidence: the answer's share, 0 to 1.
+        tied: all answers with that share, in order.
+        shares: of every answer given.
+        stop: why no more was asked.
+    """
+
+    answer: str | None
+    abstained: bool
+    confidence: float
+    tied: tuple[str, ...]
+    shares: Mapping[str, float]
+    stop: Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A way to stop, pool and weigh. See the module for `ask` and `go_on`, and pooling.py for the rest.
+
+    Attributes:
+        ask, ask_first: how seats are asked inside a round, and how many are asked before the rule is looked at.
+        go_on, rounds_max: when another round is held, and how many there may be.
+        pool, weighing, followed: which votes count, and how much.
+        abstain_below: the confidence under which the verdict abstains; 0 never does.
+
+    Raises:
+        ConfigError: names the field that is wrong.
+    """
+
+    name: str
+    ask: str = "all"
+    ask_first: int = 1
+    go_on: str = "never"
+    rounds_max: int = 1
+    pool: Pool = "first"
+    weighing: Weighing = "equal"
+    followed: float = 1.0
+    abstain_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not _ASK.fullmatch(self.ask):
+            raise ConfigError(f"policy {self.name}: ask is all, lead:N, beta:0.P or value:0.V (ask={self.ask!r})")
+        if not _GO_ON.fullmatch(self.go_on):
+            raise ConfigError(
+                f"policy {self.name}: go_on is never, always, met, unanimous, tied or confident:0.C "
+                f"(go_on={self.go_on!r})"
+            )
+        if self.ask_first < 1 or self.rounds_max < 1:
+            raise ConfigError(
+                f"policy {self.name}: ask_first and rounds_max are at least 1 "
+                f"(ask_first={self.ask_first}, rounds_max={self.rounds_max})"
+            )
+        if not (0 <= self.followed <= 1 and 0 <= self.abstain_below <= 1):
+            raise ConfigError(
+                f"policy {self.name}: followed and abstain_below are 0 to 1 "
+                f"(followed={self.followed}, abstain_below={self.abstain_below})"
+            )
+
+    def learn(self, run: Iterable[Debated]) -> Reliabilities:
+        """What the first rounds of a run say about its seats; nothing where this policy does not weigh by it."""
+        if self.weighing != "reliability":
+            return Reliabilities()
+        return learn_reliabilities((debated.votes(1), debated.choices) for debated in run)
+
+    def next(self, debated: Debated, learned: Reliabilities) -> Ask | Stop:
+        """What to do now."""
+        held = max(1, len(debated.rounds))
+        asked = len(debated.rounds[held - 1]) if debated.rounds else 0
+        more = self._more(debated, held, asked)
+        if more:
+            return Ask(held, more)
+        if held < min(self.rounds_max, debated.rounds_max) and self._goes_on(debated, learned):
+            return Ask(held + 1, len(debated.seats) if self.ask == "all" else min(self.ask_first, len(debated.seats)))
+        return self._stop(debated, learned, held)
+
+    def decide(self, debated: Debated, learned: Reliabilities) -> Verdict:
+        """The verdict on what was seen."""
+        counted = self._shares(debated, learned)
+        tied = _greatest(counted)
+        held = max(1, len(debated.rounds))
+        confidence = counted[tied[0]] if tied else 0.0
+        return Verdict(
+            answer=tied[0] if tied else None,
+            abstained=not tied or confidence < self.abstain_below,
+            confidence=confidence,
+            tied=tied,
+            shares=counted,
+            stop=self._stop(debated, learned, held),
+        )
+
+    def _shares(self, debated: Debated, learned: Reliabilities) -> dict[str, float]:
+        return shares(debated, learned, self.pool, self.weighing, self.followed)
+
+    def _more(self, debated: Debated, number: int, asked: int) -> int:
+        """How many more seats to ask in the round that is being held."""
+        left = len(debated.seats) - asked
+        if self.ask == "all" or left == 0:
+            return left
+        if asked < self.ask_first:
+            return min(left, self.ask_first - asked)
+        leader, second, others = _counts(debated.votes(number))
+        if leader - second > left:
+            return 0
+        rule, _, value = self.ask.partition(":")
+        if rule == "lead":
+            enough = leader - second >= int(value)
+        elif rule == "beta":
+            enough = leader > 0 and beta_lead(leader, second) >= float(value)
+        else:
+            enough = leader > 0 and vote_value(leader, second, others, left) < float(value)
+        return 0 if enough else 1
+
+    def _goes_on(self, debated: Debated, learned: Reliabilities) -> bool:
+        rule, _, value = self.go_on.partition(":")
+        if rule in ("never", "always"):
+            return rule == "always"
+        votes = debated.votes(len(debated.rounds))
+        leader, _second, _others = _counts(votes)
+        if rule == "met":
+            return leader * 2 <= len(debated.seats)
+        if rule == "unanimous":
+            return leader < len(debated.rounds[-1]) or not votes
+        counted = self._shares(debated, learned)
+        if rule == "tied":
+            return len(_greatest(counted)) != 1
+        return max(counted.values(), default=0.0) < float(value)
+
+    def _stop(self, debated: Debated, learned: Reliabilities, held: int) -> Stop:
+        """Why asking ends here: `unassailable` or `converged` in words of stopping.py, or `max_rounds`."""
+        spoken = debated.rounds[held - 1] if debated.rounds else ()
+        votes = debated.votes(held)
+        leader, second, _others = _counts(votes)
+        left = len(debated.seats) - len(spoken)
+        numbers: dict[str, int | str] = {"round": held, "leader": leader, "second": second, "asked": len(spoken)}
+        if left and leader - second > left:
+            return Stop("unassailable", numbers)
+        limit = min(self.rounds_max, debated.rounds_max)
+        done = bool(leaders(votes)) and (left > 0 or (held < limit and not self._goes_on(debated, learned)))
+        return Stop(
+            "converged" if done else "max_rounds",
+            {**numbers, "ask": self.ask, "go_on": self.go_on, "max_rounds": limit},
+        )
+
+
+def _counts(votes: Mapping[str, str]) -> tuple[int, int, int]:
+    """The leader's votes, the runner-up's, and the others'."""
+    counts = sorted(tally(votes).values(), reverse=True)
+    leader, second = [*counts, 0, 0][:2]
+    return leader, second, sum(counts) - leader - second
+
+
+def _greatest(counted: Mapping[str, float]) -> tuple[str, ...]:
+    top = max(counted.values(), default=0.0)
+    return tuple(answer for answer, share in sorted(counted.items()) if share >= top - _TIE)
+
+
+POLICIES: Final[Mapping[str, Policy]] = {
+    policy.name: policy
+    for policy in (
+        Policy("vote"),
+        Policy("debate", go_on="always", rounds_max=3, pool="last"),
+        Policy("met", go_on="met", rounds_max=3, pool="last"),
+        Policy("lead", ask="lead:3"),
+        Policy("adaptive", ask="beta:0.95"),
+        Policy("value", ask="value:0.001"),
+        Policy("pooled", go_on="unanimous", rounds_max=2, pool="all"),
+        Policy("independent", go_on="unanimous", rounds_max=2, pool="all", followed=0.25),
+        Policy("confident", weighing="confidence"),
+        Policy("reliable", weighing="reliability"),
+        Policy("robust", ask="value:0.001", ask_first=3, go_on="tied", rounds_max=2, pool="all", weighing="reliability",
+               followed=0.25),
+    )
+}  # fmt: skip
+"""Ready policies by name; `robust` is the default to recommend."""
+
+
+def policy_named(name: str) -> Policy:
+    """A ready policy.
+
+    Raises:
+        ConfigError: there is none of that name; the message lists them.
+    """
+    if name not in POLICIES:
+        raise ConfigError(f"there is no policy {name!r}; there are {', '.join(POLICIES)}")
+    return POLICIES[name]

@@ -1,0 +1,123 @@
+"""One-coin Dawid–Skene against twins that are too slow and too plain to be wrong in the same way."""
+
+import math
+from collections import Counter
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from madflow.core.policies import Reliabilities, learn_reliabilities, log_odds, posterior
+from madflow.core.policies.reliability import RELIABILITY_UNKNOWN
+from madflow.errors import ConfigError
+
+SEATS = ("a", "b", "c")
+ANSWERS = ("A", "B", "C")
+QUESTIONS = st.lists(
+    st.tuples(st.dictionaries(st.sampled_from(SEATS), st.sampled_from(ANSWERS)), st.just(3)), max_size=12
+)
+
+
+def likelihood(votes: dict[str, str], truth: str, belief: dict[str, float], choices: int) -> float:
+    """P(what was said | the right answer), straight from the model."""
+    return math.prod(belief[s] if a == truth else (1 - belief[s]) / (choices - 1) for s, a in votes.items())
+
+
+def twin(questions, a=2.0, b=2.0, steps=300):
+    """EM by the book: every answer's likelihood as a product, over a list of questions, nothing shared."""
+    seats = sorted({seat for votes, _ in questions for seat in votes})
+    belief = dict.fromkeys(seats, 0.7)
+    for _ in range(steps):
+        right, asked = Counter(), Counter()
+        for votes, choices in questions:
+            names = sorted(set(votes.values()))
+            names += [f"unseen {n}" for n in range(choices - len(names))]
+            found = {name: likelihood(votes, name, belief, choices) for name in names}
+            for seat, answer in votes.items():
+                right[seat] += found[answer] / sum(found.values())
+                asked[seat] += 1
+        belief = {s: min(0.99, max(0.01, (a - 1 + right[s]) / (a + b - 2 + asked[s]))) for s in seats}
+    return belief
+
+
+def log_joint(questions, belief, a=2.0, b=2.0):
+    """log P(reliabilities, answers), by summing over every assignment of truths to all questions: exact."""
+    truths = [[*ANSWERS] for _ in questions]
+    total = 0.0
+    for assigned in product(*truths):
+        total += math.prod(
+            likelihood(votes, truth, belief, 3) / 3 for (votes, _), truth in zip(questions, assigned, strict=True)
+        )
+    return math.log(total) + sum((a - 1) * math.log(p) + (b - 1) * math.log(1 - p) for p in belief.values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(QUESTIONS)
+def test_em_equals_the_plain_twin(questions) -> None:
+    """Catches: a pattern counted once instead of as often as it occurred, unseen options left out, a wrong prior."""
+    learned = learn_reliabilities(questions)
+    if learned.settled:
+        expected = twin(questions)
+        assert dict(learned.by_seat) == pytest.approx(expected, abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(QUESTIONS.filter(lambda q: 0 < len(q) <= 5 and any(v for v, _ in q)))
+def test_em_ends_on_a_peak_of_the_exact_posterior(questions) -> None:
+    """Catches: an M step that is not the posterior's: the exact joint, by enumeration, must not rise nearby."""
+    questions = [(votes, choices) for votes, choices in questions if votes]
+    belief = dict(learn_reliabilities(questions).by_seat)
+    here = log_joint(questions, belief)
+    for seat, step in product(belief, (-1e-3, 1e-3)):
+        there = belief[seat] + step
+        if 0.01 <= there <= 0.99:
+            assert log_joint(questions, {**belief, seat: there}) <= here + 1e-7
+
+
+@given(st.dictionaries(st.sampled_from(SEATS), st.sampled_from(ANSWERS), min_size=1), st.lists(st.floats(0.05, 0.95)))
+def test_posterior_is_bayes_rule(votes, numbers) -> None:
+    """Catches: a sign, a missing K − 1, or an answer nobody gave that takes no probability."""
+    belief = dict(zip(SEATS, [*numbers, 0.6, 0.7, 0.8], strict=False))
+    scores: dict[str, float] = {}
+    for seat, answer in votes.items():
+        scores[answer] = scores.get(answer, 0.0) + log_odds(belief[seat], 4)
+    plain = {answer: likelihood(votes, answer, belief, 4) for answer in [*ANSWERS, "D"]}
+    expected = {answer: plain[answer] / sum(plain.values()) for answer in scores}
+    assert posterior(scores, 4) == pytest.approx(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(QUESTIONS, st.permutations(SEATS), st.permutations(ANSWERS), st.randoms(use_true_random=False))
+def test_renaming_and_reordering_change_names_only(questions, seats, answers, chance) -> None:
+    """Catches: a sum that depends on order, a seat or an answer preferred by its name. Bit for bit."""
+    seat_to, answer_to = dict(zip(SEATS, seats, strict=True)), dict(zip(ANSWERS, answers, strict=True))
+    renamed = [({seat_to[s]: answer_to[a] for s, a in votes.items()}, choices) for votes, choices in questions]
+    chance.shuffle(renamed)
+    before, after = learn_reliabilities(questions), learn_reliabilities(renamed)
+    assert {seat_to[s]: p for s, p in before.by_seat.items()} == dict(after.by_seat)
+    assert (before.questions, before.steps) == (after.questions, after.steps)
+
+
+def test_a_persuasive_seat_loses_its_weight_and_the_two_honest_ones_keep_theirs() -> None:
+    """Catches: weights that cannot fall below zero, or a start from which EM believes the odd one out."""
+    agree = [({"a": "A", "b": "A", "bad": "B"}, 4)] * 8
+    split = [({"a": "A", "b": "C", "bad": "C"}, 4), ({"a": "D", "b": "A", "bad": "B"}, 4)]
+    learned = learn_reliabilities([*agree, *split])
+    assert learned.of("bad") < 0.25 < 0.6 < min(learned.of("a"), learned.of("b"))
+    assert log_odds(learned.of("bad"), 4) < 0
+
+
+def test_nothing_seen_is_known_as_nothing() -> None:
+    assert learn_reliabilities([]) == Reliabilities()
+    assert learn_reliabilities([({}, 2)]) == Reliabilities()
+    assert Reliabilities().of("anyone") == RELIABILITY_UNKNOWN
+    assert log_odds(0.25, 4) == pytest.approx(0.0)
+    assert posterior({}, 3) == {}
+
+
+def test_what_cannot_be_is_refused_with_its_numbers() -> None:
+    with pytest.raises(ConfigError, match="2 answers were given"):
+        learn_reliabilities([({"a": "A", "b": "B"}, 1)])
+    with pytest.raises(ConfigError, match="Beta"):
+        learn_reliabilities([], prior=(0.5, 2))
