@@ -7,24 +7,30 @@ node runs again. A node that waits may lead meanwhile, in tasks of the submitter
     submit ─▶ wait ─▶ END                        committed, compensated, rejected, or pending after `wait_s`
                ▲ │
                │ ▼ a step is in doubt
-      heard ◀─ human                             LangGraph's interrupt: {"key", "as", "by", "note"}
+      heard ◀─ human ◀┐                          LangGraph's interrupt: {"key", "as", "by", "note"}
+        └────────┴────┘ an answer that cannot be used: asked again, with the reason
 
-A human may as well answer by `madflow resolve`; whichever word the leader sees first counts.
+A human may as well answer by `madflow resolve`; whichever word the leader sees first counts. An answer is checked
+before it is kept: one that no leader would take must not stand in the thread, where every further run would meet it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 from .api import WAIT_S, Committer
 from .receipt import Receipt
 
 __all__ = ["CommitGraphState", "build_commit_graph", "doubt_question"]
+
+
+PROBLEM_CHARS_MAX: Final = 2_000
+_ANSWERS: Final = ("done", "failed", "retry")
 
 
 class CommitGraphState(TypedDict, total=False):
@@ -42,7 +48,8 @@ class CommitGraphState(TypedDict, total=False):
 
 
 def doubt_question(receipt: Receipt) -> dict[str, Any]:
-    """What a human is asked about the first step in doubt."""
+    """What a human is asked about the first step in doubt. Asked again it has a `problem`, too: what was wrong with the
+    answer before."""
     step = next(step for step in receipt.steps if step.status == "in_doubt")
     return {
         "key": step.idempotency_key,
@@ -51,8 +58,20 @@ def doubt_question(receipt: Receipt) -> dict[str, Any]:
         "step_index": step.step_index,
         "direction": step.direction,
         "why": str((step.result or {}).get("message", step.error_code or "")),
-        "answers": ["done", "failed", "retry"],
+        "answers": list(_ANSWERS),
     }
+
+
+def _problem(word: Any) -> str:
+    """Why an answer cannot be used; empty where it can."""
+    if not isinstance(word, Mapping):
+        return f'the answer is a {type(word).__name__}; answer {{"as": "done" | "failed" | "retry", "by": "NAME"}}'
+    if word.get("as") not in _ANSWERS:
+        return f'"as" is {str(word.get("as"))[:40]!r}; it is one of {", ".join(_ANSWERS)}'
+    if not isinstance(word.get("by"), str) or not word["by"].strip():
+        return '"by" is missing: who says so?'
+    strange = [name for name in ("key", "note") if not isinstance(word.get(name) or "", str)]
+    return f'"{strange[0]}" is a {type(word[strange[0]]).__name__}; give a text, or leave it out' if strange else ""
 
 
 def build_commit_graph(committer: Committer, *, wait_s: float = WAIT_S, checkpointer: Any = None) -> Any:
@@ -66,12 +85,10 @@ def build_commit_graph(committer: Committer, *, wait_s: float = WAIT_S, checkpoi
     graph = StateGraph(CommitGraphState)
     graph.add_node("submit", nodes.submit)
     graph.add_node("wait", nodes.wait, destinations=("human", END))
-    graph.add_node("human", nodes.human)
-    graph.add_node("heard", nodes.heard)
+    graph.add_node("human", nodes.human, destinations=("human", "heard"))
+    graph.add_node("heard", nodes.heard, destinations=("human", "wait"))
     graph.add_edge(START, "submit")
     graph.add_edge("submit", "wait")
-    graph.add_edge("human", "heard")
-    graph.add_edge("heard", "wait")
     return graph.compile(checkpointer=checkpointer, name="commit")
 
 
@@ -94,14 +111,23 @@ class _Nodes:
             return Command(goto="human", update={**update, "question": doubt_question(receipt)})
         return Command(goto=END, update=update)
 
-    async def human(self, state: CommitGraphState) -> CommitGraphState:
-        return {"word": dict(interrupt(state["question"]))}
+    async def human(self, state: CommitGraphState) -> Command[Any]:
+        word = interrupt(state["question"])
+        if problem := _problem(word):
+            return _asked_again(state, problem)
+        kept = {name: word[name] for name in ("key", "as", "by", "note") if word.get(name)}
+        return Command(goto="heard", update={"word": kept})
 
-    async def heard(self, state: CommitGraphState) -> CommitGraphState:
+    async def heard(self, state: CommitGraphState) -> Command[Any]:
         """Hand the word to the leader. Another's that came first counts; then there is nothing to do here."""
         word: Mapping[str, Any] = state["word"]
-        key = str(word.get("key") or state["question"]["key"])
-        await self._committer.resolve(
-            key, str(word.get("as", "")), by=str(word.get("by", "")), note=str(word.get("note", ""))
-        )
-        return {}
+        key = word.get("key") or state["question"]["key"]
+        try:
+            await self._committer.resolve(key, word["as"], by=word["by"], note=word.get("note", ""))
+        except UsageError as error:
+            return _asked_again(state, str(error))
+        return Command(goto="wait")
+
+
+def _asked_again(state: CommitGraphState, problem: str) -> Command[Any]:
+    return Command(goto="human", update={"question": {**state["question"], "problem": problem[:PROBLEM_CHARS_MAX]}})

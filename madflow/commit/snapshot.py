@@ -10,13 +10,19 @@ one's. So a part is written once, and none is written twice:
     commits       what `Journal.dump` gives of the commits that are touched
     requests      up to which place of `requests/<scope>` all requests were answered
 
+Two processes may take a snapshot at once, and their parts may meet in one stream: a part that lies wholly behind what
+is covered says nothing new, and one from place 0 starts over.
+
 A snapshot is no authority. Commit records are never pruned: `ledger verify` folds them all and compares, and whoever
-appends is still checked against slots and term. It saves time, nothing else.
+appends is still checked against slots and term. It saves time, nothing else. So one that cannot be used, since it is of
+another version or does not fit, is not used: the records are folded from their beginning, `check_snapshot` says why,
+and the next snapshot starts over behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ..core.journal import Journal, commit_id
@@ -47,44 +53,80 @@ def load_journal(ledger: Ledger, scope: str, journal: Journal | None = None) -> 
         journal: one to go on with; what it has is not read again. It is what is returned.
 
     Raises:
-        LedgerCorrupt: the snapshot does not fit the scope's records.
+        LedgerCorrupt: the snapshot cannot be used, and the records are not all there.
     """
     journal = Journal() if journal is None else journal
+    useless = ""
     if journal.place == 0:
-        _restore(ledger, scope, journal)
-    for record in ledger.read(stream_of(scope), after=journal.place):
+        useless = _restore(ledger, scope, journal).useless
+    if not useless:
+        for record in ledger.read(stream_of(scope), after=journal.place):
+            journal.add(record)
+        return journal
+    for record in ledger.read(stream_of(scope), pruned="skip"):
+        if record.place != journal.place + 1:
+            raise LedgerCorrupt(
+                f"the snapshot of scope {scope!r} cannot be used ({useless}), and {stream_of(scope)!r} lacks the "
+                f"record at place {journal.place + 1}; restore the ledger from a backup or an export"
+            )
         journal.add(record)
     return journal
 
 
-def _restore(ledger: Ledger, scope: str, journal: Journal) -> int:
-    """Restore an empty journal; how many parts there were. Who adds one adds it behind these, and no others."""
-    place, head = 0, ""
-    parts = ledger.read(snapshot_of(scope))
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """What one reading of the parts gave. tip: the place of the last part; useless: why the parts were not used."""
+
+    tip: int
+    useless: str = ""
+
+
+def _restore(ledger: Ledger, scope: str, journal: Journal) -> _Restored:
+    """Put the parts into an empty journal, or nothing where they cannot be used."""
+    parts = ledger.read(snapshot_of(scope), pruned="skip")
+    tip, useless = parts[-1].place if parts else 0, ""
+    while True:
+        folded, last, why = _folded(parts)
+        if last is None:
+            return _Restored(tip, useless or why)
+        at = next(iter(ledger.read(stream_of(scope), after=folded.place - 1, pruned="skip")), None)
+        if at is not None and (at.place, at.hash) == (folded.place, last.payload["head"]):
+            vars(journal).update(vars(folded))
+            return _Restored(tip)
+        useless = f"its record {last.seq}: the record at place {folded.place} of {stream_of(scope)!r} is another one"
+        parts.remove(last)
+
+
+def _folded(parts: Sequence[Record]) -> tuple[Journal, Record | None, str]:
+    """A journal of the parts, the last that it is made of, and why there is none."""
+    folded, last, useless = Journal(), None, ""
     for part in parts:
         said = part.payload
         try:
-            if said["version"] != _VERSION:
-                raise ValueError(f"it is of version {said['version']}, and this madflow knows {_VERSION}")
-            if said["from"] != place or said["place"] <= place:
-                raise ValueError(f"it covers places {said['from']} to {said['place']}, the one before ends at {place}")
-            place, head = said["place"], said["head"]
-            journal.restore(said["commits"], term=said["term"], place=place)
-            journal.requests = said["requests"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise _corrupt(part.seq, scope, f"{type(error).__name__}: {str(error)[:300]}") from error
-    if place:
-        at = next(iter(ledger.read(stream_of(scope), after=place - 1)), None)
-        if at is None or at.hash != head:
-            raise _corrupt(0, scope, f"the record at place {place} of {stream_of(scope)!r} is another one")
-    return len(parts)
+            if _covers(said, folded.place):
+                if said["from"] == 0:
+                    folded = Journal()
+                folded.restore(said["commits"], term=said["term"], place=said["place"])
+                folded.requests, last, useless = int(said["requests"]), part, ""
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            folded, last = Journal(), None
+            useless = f"its record {part.seq}: {type(error).__name__}: {str(error)[:300]}"
+    return folded, last, useless
 
 
-def _corrupt(seq: int, scope: str, why: str) -> LedgerCorrupt:
-    where = f"record {seq}: a" if seq else "the"
-    return LedgerCorrupt(
-        f"{where} snapshot of scope {scope!r} cannot be used: {why}; restore the ledger from a backup or an export"
-    )
+def _covers(said: Mapping[str, Any], covered: int) -> bool:
+    """Whether a part goes on from `covered` places, or starts over; False where it says nothing new. Raises ValueError
+    for one that does neither, KeyError or TypeError for one that is none."""
+    if said["version"] != _VERSION:
+        raise ValueError(f"it is of version {said['version']}, and this madflow knows {_VERSION}")
+    since, place, _ = said["from"], said["place"], said["head"]
+    if not 0 <= since < place:
+        raise ValueError(f"it covers places {since} to {place}")
+    if place <= covered:
+        return False
+    if since not in (0, covered):
+        raise ValueError(f"it covers places {since} to {place}, the one before ends at {covered}")
+    return True
 
 
 async def take_snapshot(ledger: Ledger, scope: str) -> int:
@@ -94,7 +136,7 @@ async def take_snapshot(ledger: Ledger, scope: str) -> int:
     """
     stream, covered = snapshot_of(scope), 0
     journal = Journal()
-    tip = _restore(ledger, scope, journal)
+    tip = _restore(ledger, scope, journal).tip
     requests = ledger.read(requests_of(scope), after=journal.requests)
     for chunk in _chunks(ledger.read(stream_of(scope), after=journal.place)):
         since, touched = journal.place, dict.fromkeys(str(r.payload.get("commit_id") or "") for r in chunk)
@@ -158,9 +200,11 @@ def _is_answered(record: Record, journal: Journal, scope: str) -> bool:
 
 
 def check_snapshot(ledger: Ledger, scope: str) -> list[str]:
-    """What the snapshot says otherwise than all the records do; empty where it is as they are."""
+    """What the snapshot says otherwise than all the records do, or why it cannot be used; empty where it is as they
+    are."""
     restored = Journal()
-    _restore(ledger, scope, restored)
+    if useless := _restore(ledger, scope, restored).useless:
+        return [f"scope {scope!r}: the snapshot cannot be used, and the records are read instead: {useless}"]
     if restored.place == 0:
         return []
     whole = Journal(record for record in ledger.read(stream_of(scope)) if record.place <= restored.place)

@@ -133,8 +133,8 @@ async def test_another_process_is_first(bench: Bench) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(other, name)
 
-        def read(self, stream: str, *, after: int = 0) -> Any:
-            found = other.read(stream, after=after)
+        def read(self, stream: str, **more: Any) -> Any:
+            found = other.read(stream, **more)
             if stream == snapshot_of("root") and not self.looked:
                 self.looked = True
                 head = other.read("commit/root")[-1]
@@ -166,9 +166,49 @@ async def test_a_snapshot_that_does_not_fit(bench: Bench, says: str, change: Cal
     await other.committer().commit(await other.approved([write("a.txt")]))
     real = {**part, "head": other.ledger.read("commit/root")[-1].hash}
     await other.ledger.record(snapshot_of("root"), [Event("snapshot", change(real))], after=0)
-    with pytest.raises(LedgerCorrupt, match=says):
-        load_journal(other.ledger, "root")
+    assert says in check_snapshot(other.ledger, "root")[0], "it is told, not hidden"
+    loaded = load_journal(other.ledger, "root")
+    assert (loaded.restored, loaded.place) == (0, 5)
+    assert loaded.dump(loaded.commits) == whole(other).dump(loaded.commits)
+    assert await take_snapshot(other.ledger, "root") == 5, "the next one starts over behind it"
+    assert load_journal(other.ledger, "root").restored == 5 and check_snapshot(other.ledger, "root") == []
+    assert (await other.committer().commit(await other.approved([write("b.txt")]))).committed
     other.close()
+
+
+async def test_nothing_left_to_start_from(bench: Bench) -> None:
+    """Would catch commits that are forgotten, and done again, where neither snapshot nor records are whole."""
+    await bench.committer().commit(await bench.approved([write("a.txt")]))
+    await bench.ledger.record(snapshot_of("root"), [Event("snapshot", {"version": 2})], after=0)
+    other = bench.ledger
+
+    class Pruned:
+        def read(self, stream: str, **more: Any) -> Any:
+            found = other.read(stream, **more)
+            return [record for record in found if record.stream != "commit/root" or record.place != 2]
+
+    with pytest.raises(LedgerCorrupt, match=r"version 2.* lacks the record at place 2"):
+        load_journal(Pruned(), "root")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+async def test_two_whose_parts_meet(bench: Bench, parts: int) -> None:
+    """Would catch a scope in which nothing can be committed any more after two processes took a snapshot at once: one
+    has read the parts before, the other where they end after somebody has written."""
+    names = [await bench.approved([write(f"{n}.txt")]) for n in range(3)]
+    payloads = []
+    for name in names[:parts]:
+        before = await bench.committer().commit(name)
+        full = whole(bench)
+        head = bench.ledger.read("commit/root")[-1]
+        part = {"version": 1, "from": 0, "place": head.place, "head": head.hash, "term": full.term, "requests": 0}
+        payloads.append({**part, "commits": full.dump(full.commits)})
+    twice = [Event("snapshot", payload) for payload in (payloads * 2)[:2]]
+    await bench.ledger.record(snapshot_of("root"), twice, after=0)
+    assert load_journal(bench.ledger, "root").restored == payloads[-1]["place"]
+    assert await bench.committer().commit(names[parts - 1]) == before
+    assert (await bench.committer().commit(names[2])).committed
+    assert await take_snapshot(bench.ledger, "root") > 0 and check_snapshot(bench.ledger, "root") == []
 
 
 async def test_a_snapshot_that_says_otherwise_shows(bench: Bench) -> None:
@@ -181,8 +221,8 @@ async def test_a_snapshot_that_says_otherwise_shows(bench: Bench) -> None:
     other = bench.ledger
 
     class Forged:
-        def read(self, stream: str, *, after: int = 0) -> Any:
-            found = other.read(stream, after=after)
+        def read(self, stream: str, **more: Any) -> Any:
+            found = other.read(stream, **more)
             if stream != snapshot_of("root"):
                 return found
             return [type(found[0])(**{**{n: getattr(found[0], n) for n in found[0].__slots__}, "payload": part})]

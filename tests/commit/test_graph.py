@@ -79,6 +79,34 @@ async def test_whoever_answers_first_counts(bench: Bench) -> None:
     assert (done["status"], done["receipt"]["steps"][0]["resolved_by"]) == ("compensated", "bob")
 
 
+BAD: list[tuple[Any, str]] = [
+    ("done", "is a str"),
+    (["done"], "is a list"),
+    ({"as": "yes", "by": "ann"}, "'yes'"),
+    ({"as": ["done"], "by": "ann"}, "done, failed, retry"),
+    ({"by": "ann"}, "'None'"),
+    ({"as": "done"}, "who says so"),
+    ({"as": "done", "by": "  "}, "who says so"),
+    ({"as": "done", "by": 7}, "who says so"),
+    ({"as": "done", "by": "ann", "note": 7}, '"note" is a int'),
+    ({"as": "done", "by": "ann", "key": "nobodys"}, "nobodys"),
+]
+
+
+async def test_an_answer_that_cannot_be_used_is_asked_again(bench: Bench) -> None:
+    """Would catch a thread that can never be carried on once a human has mistyped: every run met the word again."""
+    calls: list[int] = []
+    name = await bench.approved([call("boom")])
+    thread = {"configurable": {"thread_id": "t"}}
+    graph = build_commit_graph(bench.committer(doubtful(calls)), checkpointer=InMemorySaver())
+    first = (await graph.ainvoke({"proposal_id": name}, thread))["__interrupt__"][0].value
+    for word, says in BAD:
+        asked = (await graph.ainvoke(Command(resume=word), thread))["__interrupt__"][0].value
+        assert says in asked["problem"] and asked["key"] == first["key"], (word, asked)
+    done = await graph.ainvoke(Command(resume={"as": "done", "by": "ann"}), thread)
+    assert (done["status"], calls) == ("committed", [1])
+
+
 async def test_what_the_gate_refuses_ends_with_its_reasons(bench: Bench) -> None:
     graph = build_commit_graph(bench.committer())
     done = await graph.ainvoke({"proposal_id": "nothing"})
@@ -98,6 +126,8 @@ def test_the_drawing_is_the_graph(tmp_path: Path) -> None:
         ("submit", "wait"),
         ("wait", "human"),
         ("wait", "__end__"),
+        ("human", "human"),
         ("human", "heard"),
+        ("heard", "human"),
         ("heard", "wait"),
     }
