@@ -172,8 +172,8 @@ def commit_on(root: Path, nth: int, failure: Any) -> tuple[int, str, int]:
             except SystemExit as error:
                 code = int(str(error.code))
             failed.write_text(str(len(own.failed)))
-        except BaseException:
-            said.write_text(traceback.format_exc())
+        except BaseException as error:
+            said.write_text("".join(traceback.format_exception(error)))
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
@@ -218,8 +218,8 @@ def once(base: Path, server: CounterServer, commits: int, processes: int, figure
             try:
                 out.write_text("\n".join(asyncio.run(ask(share))))
                 os._exit(0)
-            except BaseException:
-                traceback.print_exc()
+            except BaseException as error:
+                traceback.print_exception(error)
             finally:
                 os._exit(1)
         children.append(child)
