@@ -1,0 +1,87 @@
+"""Intervals: clustered by question, paired, the same for every order, and honest about what they cover."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import product
+
+import pytest
+
+from madflow.errors import ConfigError
+from madflow.evals.bootstrap import Item, difference, estimate, statistic, total
+
+
+def items(*parts: float, question: str = "q") -> list[Item]:
+    return [Item(f"{question}{n}", part) for n, part in enumerate(parts)]
+
+
+def test_the_interval_is_that_of_every_possible_draw() -> None:
+    """Catches: items drawn instead of questions, wrong percentiles. Three questions have 27 draws: here are all."""
+    known = [*items(1.0, 0.0, 0.0), Item("q0", 1.0), Item("q0", 1.0)]
+    groups = [[i for i in known if i.question == q] for q in ("q0", "q1", "q2")]
+    every = sorted(total([item for group in drawn for item in group]) for drawn in product(groups, repeat=3))
+    found = estimate(known, draws=20_000, level=0.8)
+    assert found.value == pytest.approx(3 / 5)
+    assert found.low == every[round(0.1 * 27)]
+    assert found.high == every[round(0.9 * 27) - 1]
+
+
+def test_pairing_takes_out_what_makes_questions_hard() -> None:
+    """Catches: the two sides drawn apart: then this interval would span ±0.2 and more."""
+    hard = items(*([0.0] * 50 + [1.0] * 50))
+    easier = [Item(item.question, item.part * 0.9 + 0.1) for item in hard]
+    found = difference(easier, hard)
+    assert found.value == pytest.approx(0.05)
+    assert 0.03 < found.low < 0.05 < found.high < 0.07
+    assert found.excludes_zero
+    assert not difference(hard, hard).excludes_zero
+
+
+def test_copies_of_a_question_are_no_new_evidence() -> None:
+    """Catches: an interval that shrinks when every debate is held ten times."""
+    once = items(*([0.0] * 10 + [1.0] * 10))
+    assert estimate(once * 10).low == pytest.approx(estimate(once).low)
+
+
+def test_the_same_seed_and_any_order_give_the_same_interval() -> None:
+    known = items(*(n % 3 for n in range(30)))
+    moved = known.copy()
+    random.Random(1).shuffle(moved)
+    assert estimate(known, seed=7) == estimate(moved, seed=7) != estimate(known, seed=8)
+
+
+def test_nineteen_of_twenty_intervals_cover_the_truth() -> None:
+    """Catches: a level that is not what it says. 200 samples of 80 questions; chance alone is ± 3 points."""
+    chance = random.Random(3)
+    hits = 0
+    for seed in range(200):
+        found = estimate(items(*(float(chance.random() < 0.4) for _ in range(80))), seed=seed, draws=300)
+        hits += found.low <= 0.4 <= found.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_any_function_of_cases_has_an_interval() -> None:
+    clusters = {f"q{n}": [n / 10] for n in range(11)}
+    found = statistic(clusters, lambda cases: max(cases, default=math.nan))
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low < 1.0
+
+
+def test_too_little_has_no_interval_and_says_so() -> None:
+    """Catches: an interval of width zero around one question; a mean of nothing that reads 0."""
+    one = estimate([Item("q", 1.0)])
+    assert (one.value, one.questions) == (1.0, 1)
+    assert math.isnan(one.low) and not one.excludes_zero
+    assert math.isnan(estimate([]).value)
+    assert math.isnan(total([Item("q", 0.0, 0.0)]))
+    rare = [Item("q0", 1.0), *(Item(f"q{n}", 0.0, 0.0) for n in range(1, 4))]
+    assert estimate(rare).value == 1.0
+    with pytest.raises(ConfigError, match="draws=0"):
+        estimate(items(1.0, 0.0), draws=0)
+    with pytest.raises(ConfigError, match="level=1"):
+        estimate(items(1.0, 0.0), level=1)
+
+
+def test_an_interval_reads_as_one() -> None:
+    assert str(estimate(items(1.0, 1.0))) == "1.0000 [1.0000, 1.0000]"
