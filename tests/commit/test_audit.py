@@ -296,6 +296,8 @@ async def test_every_kind_of_record_is_told_whatever_it_holds(bench: Bench) -> N
     await take_snapshot(bench.ledger, "root")
     records = list(records_of(bench.ledger, accounts=True))
     assert len(records) == len(list(bench.ledger.scan())) and names
+    told_of = {record.stream.partition("/")[0] for record in records_of(bench.ledger)}
+    assert told_of == {"debate", "proposal", "requests", "election", "commit"}, "no accounts, no snapshots unless asked"
     for record in records:
         assert tell(record).what
         for value in (None, [1], "x", {}):
