@@ -59,7 +59,7 @@ UNDONE: Final[Mapping[str, str]] = {
 CLASS_OF: Final = {kind: name for name, kinds in KINDS.items() for kind in kinds} | UNDONE
 FILES: Final = ("write", "patch", "git")
 _TELLING: Final = ("idempotent", "verifiable", "transactional")
-TIMEOUT_MS: Final = 20_000
+TIMEOUT_MS: Final = (20_000, 2_000)  # the second in the ledger's own transaction, where a policy gives no more
 LATER_MS: Final = 60_000
 ARRIVED_S: Final = 0.2
 
@@ -195,7 +195,7 @@ class World:
         ledger = open_ledger(self.folder / ".madflow/ledger.db")
         try:
             for name, plan in self.plans.items():
-                steps = [{**step.data, "timeout_ms": TIMEOUT_MS} for step in plan]
+                steps = [{**step.data, "timeout_ms": TIMEOUT_MS[step.kind.startswith("ledger")]} for step in plan]
                 await propose(ledger, steps, panel=["a"], proposer="dev", root=self.folder, proposal_id=name)
                 await vote(ledger, name, agent="a", decision="approve")
         finally:
