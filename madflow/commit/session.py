@@ -134,15 +134,24 @@ class Session:
             payload = {"key": key, "as": word, "by": by, "note": note[:4_000]}
             after = self.journal.requests
             seq = (await request(self.ledger, self.scope, Event("resolve", payload), self.clock, after=after)).seq
+            began = self.clock.monotonic()
             await self._until(lambda: self._said(key, seq) is not None, wait_s)
-        said = self._said(key, seq)
-        commit = next(c for c in self.read().commits.values() if any(k.key == key for k in c.keys.values()))
+            await self._until(lambda: self._rests(key), wait_s - (self.clock.monotonic() - began))
+        said, commit = self._said(key, seq), self._commit_of(key)
         if said is None and seq:
             raise CommitError(f"key {key[:16]}…: no leader applied the word within {wait_s:g} s; the next one will")
         if said is None:
             raise UnknownProposal(f"key {key[:16]}… of {commit.proposal_id!r} is not in doubt: it is {known.status}")
         receipt = receipt_of(self.scope, commit.proposal_id, commit)
         return Resolved(key, said["request"] == seq, said["by"], said["as"], receipt)
+
+    def _commit_of(self, key: str) -> CommitState:
+        return next(c for c in self.read().commits.values() if any(k.key == key for k in c.keys.values()))
+
+    def _rests(self, key: str) -> bool:
+        """Whether the commit of a key that was resolved has gone on as far as it can."""
+        commit = self._commit_of(key)
+        return bool(commit.closed or commit.doubts)
 
     def _key(self, key: str) -> str:
         known = self.read().keys
