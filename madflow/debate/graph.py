@@ -20,6 +20,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
+from ..core.proposal import Proposal
 from ..errors import ConfigError
 from .nodes import ask_stage, human_question, land_debate, next_step, record_human
 from .session import Session
@@ -94,12 +95,7 @@ class _Nodes:
         async with self._session(state, runtime) as session:
             proposal = await land_debate(session)
             await self._release(session.config.debate_id)
-        return {
-            "proposal_id": proposal.proposal_id,
-            "digest": proposal.digest,
-            "result": proposal.decision.result,
-            "stop_reason": proposal.decision.stop_reason,
-        }
+        return _outcome(proposal)
 
     async def _go(self, session: Session) -> Command[Any]:
         """On to what is due. A command rather than a conditional edge: those cost a third of a debate's CPU."""
@@ -112,6 +108,8 @@ class _Nodes:
         }
         if step == "human":  # the answer may take days, and may come in another process
             update["question"] = human_question(session)
+        if step == "end" and session.stream.landed is not None:  # by a run before this one
+            update.update(_outcome(Proposal.model_validate(session.stream.landed)))
         if step in ("human", "end"):
             await self._release(session.config.debate_id)
         return Command(goto=END if step == "end" else step, update=update)
@@ -140,6 +138,15 @@ class _Nodes:
         held = self._opened.pop(debate_id, None)
         if held is not None:
             await held[1].__aexit__(None, None, None)
+
+
+def _outcome(proposal: Proposal) -> DebateGraphState:
+    return {
+        "proposal_id": proposal.proposal_id,
+        "digest": proposal.digest,
+        "result": proposal.decision.result,
+        "stop_reason": proposal.decision.stop_reason,
+    }
 
 
 def build_debate_graph(opener: Opener | None = None, *, checkpointer: Any = None) -> Any:
