@@ -4,8 +4,9 @@
                 └─▶ END            not approved, or refused: the reasons are in the state
 
 Debate and commit are the two subgraphs of `debate/graph.py` and `commit/graph.py`. The gate here only says what it says
-now, so that a workflow need not ask for what will be refused; the submitter asks it again. Both human questions, of the
-debate and of a step in doubt, are LangGraph interrupts.
+now, so that a workflow need not ask for what will be refused; the submitter asks it again. It is not asked about a
+commit that was let in before: what that has changed would be held against it, and its receipt is what is wanted. Both
+human questions, of the debate and of a step in doubt, are LangGraph interrupts.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ def build_workflow(
         return replace((debate_of or _debate_or_review)(asked), ledger=place)
 
     async def gate(state: WorkflowState) -> Command[Any]:
-        verdict = await asyncio.to_thread(own.check, state["proposal_id"], confirmed_by=state.get("confirmed_by", ""))
+        name = state["proposal_id"]
+        if (await asyncio.to_thread(own.receipt, name)).steps:
+            return Command(goto="commit")
+        verdict = await asyncio.to_thread(own.check, name, confirmed_by=state.get("confirmed_by", ""))
         if isinstance(verdict, Rejected):
             reasons = [reason.to_json() for reason in verdict.reasons]
             return Command(goto=END, update={"status": "rejected", "reasons": reasons})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from .options import check_out
 from .output import print_text, write_atomically
 from .text import clean, json_text
 
+if TYPE_CHECKING:
+    from ..commit.receipt import Receipt
+
 __all__ = ["command"]
 
 
@@ -37,6 +40,7 @@ def command(proposal: str, dry_run: bool, wait_s: float, by: str, out: str, as_j
 
     What is committed is what the ledger knows under the proposal's id; a file that says something else is refused.
     """
+    from ..commit.gating import proposal_of
     from ..commit.receipt import commit_document
 
     if out:
@@ -46,6 +50,10 @@ def command(proposal: str, dry_run: bool, wait_s: float, by: str, out: str, as_j
     try:
         committer = committer_of(ledger, options)
         if dry_run:
+            asked = proposal_of(ledger, wanted, committer.clock)
+            before = committer.receipt(asked.proposal_id)
+            if before.steps and not asked.refusals:
+                return _already(before, as_json=as_json)
             return _dry_run(committer.check(wanted, confirmed_by=by), as_json=as_json)
         receipt = run_async(committer.commit(wanted, wait_s=wait_s, confirmed_by=by))
         if out:
@@ -53,6 +61,19 @@ def command(proposal: str, dry_run: bool, wait_s: float, by: str, out: str, as_j
     finally:
         ledger.close()
     print_text(json_text(receipt.to_json()) if as_json else receipt_text(receipt))
+    return receipt_exit(receipt)
+
+
+def _already(receipt: Receipt, *, as_json: bool) -> int:
+    """Of a commit that was let in before: the gate would hold against it what it has changed itself."""
+    data = {
+        "admitted": True,
+        "proposal_id": receipt.proposal_id,
+        "already": receipt.status,
+        "receipt": receipt.to_json(),
+    }
+    text = f"was admitted before; a commit would go on with it, or return its receipt:\n{receipt_text(receipt)}"
+    print_text(json_text(data) if as_json else text)
     return receipt_exit(receipt)
 
 

@@ -76,6 +76,9 @@ class Gate:
     def check(self, proposal: Proposal | Mapping[str, Any] | str, *, confirmed_by: str = "") -> Admitted | Rejected:
         """`Admitted`, with the steps and their classes, or `Rejected` with every reason at once. Records nothing.
 
+        It is judged as if for the first time: of what was committed already the tree is no more what the plan expects
+        (`Committer.receipt` tells).
+
         Args:
             proposal: the proposal, its JSON data, or its id. What is judged is what the ledger knows under the id; how
                 the data differs from that is among the reasons.

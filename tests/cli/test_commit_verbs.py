@@ -90,6 +90,19 @@ def test_a_dry_run_says_what_would_happen_and_records_nothing(here: Cli) -> None
     assert "no_policy" in refused.out and 'step = ["write"]' in refused.out, "it says what to write there"
 
 
+def test_a_dry_run_of_what_is_committed_already(here: Cli) -> None:
+    """Would catch a gate that holds against a commit what it changed itself; a file that differs is refused all the same."""
+    proposal = approved(here, "one", WRITE).json
+    receipt = here("commit", "one", "--json").json
+    again = here("commit", "one", "--dry-run", "--json")
+    assert (again.code, again.json["already"], again.json["receipt"]) == (0, "committed", receipt)
+    shown = here("commit", "one", "--dry-run")
+    assert shown.out.startswith("was admitted before") and "committed: every step is done" in shown.out
+    Path("p.json").write_text(json.dumps({**proposal, "votes": []}))
+    refused = here("commit", "p.json", "--dry-run", "--json")
+    assert refused.code == 3 and "votes_differ" in {reason["code"] for reason in refused.json["reasons"]}
+
+
 def test_exit_codes(here: Cli) -> None:
     """Would catch a script that takes a refusal, a rollback or a doubt for success."""
     approved(here, "denied", {"step": "command", "cmd": ["rm", "x"]})

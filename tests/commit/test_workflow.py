@@ -13,6 +13,7 @@ from langgraph.types import Command
 
 from madflow import Agent, Debate, TurnView
 from madflow.commit import Step
+from madflow.core.gate import Rejected
 from madflow.models.http_pool import aclose_all
 from madflow.testing.openai_server import LoopbackServer
 from madflow.workflow import build_workflow
@@ -56,6 +57,18 @@ async def test_debate_gate_commit_with_a_human_in_between(bench: Bench) -> None:
     done = await graph.ainvoke(Command(resume={"as": "done", "by": "ann"}), thread)
     assert (done["result"], done["status"], calls) == ("approved", "committed", [1])
     assert done["receipt"]["proposal_digest"] == done["digest"]
+
+
+async def test_what_is_committed_already_gives_its_receipt(bench: Bench) -> None:
+    """Would catch a gate that holds against a commit what it has changed itself, when the workflow runs again."""
+    committer = bench.committer(Step(name="boom", do=lambda args, ctx: None))
+    graph = build_workflow(committer, root=bench.root, ledger=bench.path)
+    async with LoopbackServer(reply) as server:
+        done = await graph.ainvoke(request(server, "approves"))
+        again = await graph.ainvoke(request(server, "approves"))
+        await aclose_all()
+    assert done["status"] == "committed" and again["receipt"] == done["receipt"]
+    assert isinstance(committer.check("d1-p1"), Rejected), "the file is no more what it was"
 
 
 async def test_what_the_gate_refuses_is_not_even_asked_for(bench: Bench) -> None:
