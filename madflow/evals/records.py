@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..core.policies import Debated, Policy, replay
+from ..core.policies import Debated, Policy, replay, suspicions
 from ..errors import ConfigError
 
 __all__ = ["CHARS_PER_TOKEN", "Outcome", "Recording", "by_run", "outcomes", "tokens"]
@@ -59,7 +59,8 @@ class Outcome:
     Attributes:
         tied: the answers it could not tell apart, normally one; () where it has none: it failed, or nobody voted.
         abstained: it says not to rely on the answer.
-        confidence: 0 to 1. suspicion: greater where the outcome is less to be trusted; any scale.
+        confidence: 0 to 1. suspicion: greater where the outcome is less to be trusted;
+            any scale, `core.policies.suspicions` for policies.
         rounds, calls: held, and replies asked for; tokens: of those, by `tokens`.
     """
 
@@ -113,14 +114,15 @@ def outcomes(policy: Policy, recordings: Sequence[Recording]) -> list[Outcome]:
     made: dict[str, Outcome] = {}
     for run in by_run(recordings).values():
         replayed = replay(policy, [recording.debated for recording in run])
-        for recording, one in zip(run, replayed, strict=True):
+        doubts = suspicions([(one.seen, one.verdict.answer) for one in replayed])
+        for recording, one, doubt in zip(run, replayed, doubts, strict=True):
             verdict = one.verdict
             made[recording.key] = Outcome(
                 recording=recording,
                 tied=verdict.tied,
                 abstained=verdict.abstained,
                 confidence=verdict.confidence,
-                suspicion=1 - verdict.confidence,
+                suspicion=doubt,
                 stop_reason=verdict.stop.reason,
                 rounds=len(one.seen.rounds),
                 calls=one.calls,

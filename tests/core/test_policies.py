@@ -19,6 +19,7 @@ from madflow.core.policies import (
     policy_named,
     replay,
     shares,
+    suspicions,
 )
 from madflow.core.stopping import Stop
 from madflow.errors import ConfigError
@@ -203,6 +204,14 @@ def test_what_is_asked_next_and_why_it_stops(policy, seen, step) -> None:
     assert (found.reason if isinstance(found, Stop) else found) == step
     if isinstance(found, Stop):
         assert policy.decide(seen, NOTHING).stop == found
+
+
+def test_suspicion_by_hand() -> None:
+    """Catches: an unreadable reply counted as agreement; the panel's disagreement taken from the last round."""
+    run = [(debated("AAB", "AAA"), "A"), (debated("AAA"), "A"), (debated("B-B"), "B"), (debated("---"), None)]
+    panel = (1 / 3 + 0 + 1 / 3 + 1) / 4
+    assert suspicions(run) == pytest.approx([1 / 6 + panel, panel, 1 / 3 + panel, 1 + panel])
+    assert suspicions([]) == []
 
 
 def test_silence_is_no_answer_and_ties_are_told() -> None:

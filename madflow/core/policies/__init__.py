@@ -2,8 +2,8 @@
 
 A policy (policy.py) sees answers, stated confidences, texts and seats, as they come, and says whom else to ask and
 what the answer is. Its parts are on pages of their own: when enough seats were asked (sampling.py), what votes of
-several rounds come to (pooling.py), how reliable a seat is without any label (reliability.py), and from which
-confidence to answer at all (conformal.py). replay.py holds a policy against debates that are over.
+several rounds come to (pooling.py), how reliable a seat is without any label (reliability.py), which outcomes to
+distrust (suspicion.py), and from which score on (conformal.py). replay.py holds a policy against debates that are over.
 
 Everything is pure and the same for every order of seats, debates and rounds' replies. Counts are exact; shares and
 probabilities are floats, each sum rounded once.
@@ -16,6 +16,7 @@ from .pooling import Pool, Weighing, followers, shares
 from .reliability import Question, Reliabilities, learn_reliabilities, log_odds, posterior
 from .replay import Replayed, replay
 from .sampling import beta_lead, overturn, vote_value
+from .suspicion import suspicions
 
 __all__ = [
     "POLICIES",
@@ -41,6 +42,7 @@ __all__ = [
     "posterior",
     "replay",
     "shares",
+    "suspicions",
     "tally",
     "vote_value",
 ]
