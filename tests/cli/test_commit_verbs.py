@@ -91,7 +91,7 @@ def test_a_dry_run_says_what_would_happen_and_records_nothing(here: Cli) -> None
 
 
 def test_a_dry_run_of_what_is_committed_already(here: Cli) -> None:
-    """Would catch a gate that holds against a commit what it changed itself; a file that differs is refused all the same."""
+    """Would catch a gate that holds against a commit what it changed itself, or lets an edited file pass."""
     proposal = approved(here, "one", WRITE).json
     receipt = here("commit", "one", "--json").json
     again = here("commit", "one", "--dry-run", "--json")
