@@ -13,7 +13,8 @@ from madflow.commit import Receipt, Step
 from madflow.commit.desk import Desk
 from madflow.commit.kit import heartbeat
 from madflow.core.plan import TRANSACTION_MS_MAX
-from madflow.ports import Lost, Renewed, Term
+from madflow.ledger.requests import TRANSACTION_S_MAX, TransactRequest
+from madflow.ports import Event, Lost, Renewed, Term
 
 SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
@@ -160,6 +161,13 @@ async def test_the_ledger_is_nobodys_for_long(bench: Bench) -> None:
     assert [reason["code"] for reason in refused.reasons] == ["timeout_too_long"]
     short = await bench.approved([{**call("t"), "timeout_ms": TRANSACTION_MS_MAX}])
     assert (await bench.committer(own).commit(short)).status == "committed"
+
+
+def test_a_transaction_has_two_seconds_whatever_is_asked() -> None:
+    """Would catch a caller of the ledger itself that keeps all others out for as long as it likes."""
+    assert [
+        TransactRequest("s", 1, "slot", lambda execute: Event("k", {}), seconds).timeout_s for seconds in (1.5, 60.0)
+    ] == [1.5, TRANSACTION_S_MAX]
 
 
 class Unreachable:

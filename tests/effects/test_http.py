@@ -162,6 +162,9 @@ async def test_the_policy_is_asked_again(tmp_path: Path) -> None:
             failed = await EFFECT.do(step, {}, allowing(tmp_path, "**"))
             assert isinstance(failed, Failed) and (failed.code, failed.applied) == ("bad_step", False), (place, failed)
         assert server.requests == []
+        step = request(server, undo={"method": "DELETE", "url": f"http://{server.host}/x"})
+        undone = await EFFECT.do(step, {}, context(tmp_path, policy=Policy(), direction="undo"))
+        assert isinstance(undone, Done) and len(server.requests) == 1, "it was allowed with its step"
 
 
 ANSWERS: list[tuple[bytes, dict[str, Any], str, bool, bool | None]] = [
