@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import fields, replace
 
 import pytest
@@ -204,6 +205,26 @@ def test_what_is_asked_next_and_why_it_stops(policy, seen, step) -> None:
     assert (found.reason if isinstance(found, Stop) else found) == step
     if isinstance(found, Stop):
         assert policy.decide(seen, NOTHING).stop == found
+
+
+@pytest.mark.parametrize("name", ["reliable", "robust"])
+def test_a_weak_panel_with_open_answers_is_not_worse_off_for_being_weighed(name: str) -> None:
+    """Catches: an open question taken to have few answers: then seats that scatter make agreement look like error."""
+    chance = random.Random(5)
+    competence = {"s0": 0.15, "s1": 0.25, "s2": 0.5, "s3": 0.6}
+    run = []
+    for n in range(120):
+        said = [
+            Said(seat, "right" if chance.random() < p else f"wrong {chance.randrange(40)}", text=f"{seat} {n}")
+            for seat, p in competence.items()
+        ]
+        run.append(Debated((tuple(said),), tuple(competence)))
+
+    def right(policy: str) -> float:
+        tied = [done.verdict.tied for done in replay(policy_named(policy), run)]
+        return sum(("right" in answers) / len(answers) for answers in tied)
+
+    assert right(name) > right("vote") + 5
 
 
 def test_suspicion_by_hand() -> None:

@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from ...errors import ConfigError
 
-__all__ = ["Debated", "Said", "leaders", "tally"]
+__all__ = ["OPEN_CHOICES", "Debated", "Said", "leaders", "tally"]
+
+OPEN_CHOICES: Final = 20
+"""How many answers an open question is taken to have. Many: to agree by accident on a wrong one is rare. Counting only
+the answers that were given makes agreement worthless, and panels that err a lot are then learned upside down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,9 @@ class Debated:
 
     @property
     def choices(self) -> int:
-        """How many answers there can be, at least 2: the options, or for open answers those given and one more."""
+        """How many answers there can be: the options, or `OPEN_CHOICES` for open answers; not fewer than were given."""
         given = {said.answer for spoken in self.rounds for said in spoken if said.answer is not None}
-        return max(2, self.options, len(given) + (not self.options))
+        return max(self.options or OPEN_CHOICES, len(given))
 
     def votes(self, number: int) -> dict[str, str]:
         """Seat to answer in a round (1-based), by seats in order of their names; empty if it was not held."""

@@ -223,10 +223,18 @@ POLICIES: Final[Mapping[str, Policy]] = {
         Policy("independent", go_on="unanimous", rounds_max=2, pool="all", followed=0.25),
         Policy("confident", weighing="confidence"),
         Policy("reliable", weighing="reliability"),
-        Policy("robust", ask="value:0.001", ask_first=3, go_on="tied", rounds_max=2, pool="all", weighing="reliability",
-               followed=0.25),
+        Policy(
+            "robust",
+            ask="value:0.001",
+            ask_first=3,
+            go_on="confident:0.7",
+            rounds_max=2,
+            pool="all",
+            weighing="reliability",
+            followed=0.25,
+        ),
     )
-}  # fmt: skip
+}
 """Ready policies by name; `robust` is the default to recommend."""
 
 

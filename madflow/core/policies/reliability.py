@@ -12,6 +12,10 @@ M is the posterior mode under Beta(a, b), by default Beta(2, 2): a seat about wh
 that is right half of the time, and ten debates move it. Every sum is rounded once (`math.fsum`), so the result does
 not depend on the order of seats or debates.
 
+Every solution has a twin in which right and wrong change places; only the start decides for the sane one. So where no
+more than half of the seats end above chance, the mean of 1/K over their questions, nothing is learned: `by_seat` is
+empty and all seats count alike.
+
 What it survives: a seat that argues for wrong answers disagrees with the others wherever they agree, p_s falls below
 1/K and its weight log(p_s (K − 1) / (1 − p_s)) becomes negative: its word counts against the answer. What it does not:
 seats that err together, since agreement is all it sees; a majority of faulty seats wins. Feed it first-round answers,
@@ -52,7 +56,8 @@ class Reliabilities:
     """The probability that a seat is right, by seat.
 
     Attributes:
-        by_seat: 0.01 to 0.99, by seats in order; questions: how many it was learned from.
+        by_seat: 0.01 to 0.99, by seats in order; empty where nothing was seen, or the panel is not above chance.
+        questions: how many were answered at all.
         steps: iterations taken; settled: whether the last one moved no seat by more than 1e-9.
     """
 
@@ -90,7 +95,8 @@ def learn_reliabilities(questions: Iterable[Question], prior: tuple[float, float
         fresh = _maximised(belief, patterns, asked, prior)
         settled = max(abs(fresh[seat] - belief[seat]) for seat in belief) <= _CLOSE
         belief, steps = fresh, steps + 1
-    return Reliabilities(belief, patterns.total(), steps, settled)
+    sane = 2 * sum(belief[seat] > chance for seat, chance in _chances(patterns, asked).items()) > len(belief)
+    return Reliabilities(belief if sane else {}, patterns.total(), steps, settled)
 
 
 def log_odds(reliability: float, choices: int) -> float:
@@ -127,6 +133,15 @@ def _patterns(questions: Iterable[Question]) -> Counter[_Pattern]:
         if votes:
             patterns[tuple(sorted(votes.items())), choices] += 1
     return patterns
+
+
+def _chances(patterns: Counter[_Pattern], asked: Counter[str]) -> dict[str, float]:
+    """What each seat would reach by guessing: the mean of 1/K over its questions."""
+    parts: dict[str, list[float]] = {seat: [] for seat in asked}
+    for (votes, choices), times in patterns.items():
+        for seat, _answer in votes:
+            parts[seat].append(times / choices)
+    return {seat: math.fsum(found) / asked[seat] for seat, found in parts.items()}
 
 
 def _maximised(
