@@ -203,7 +203,7 @@ async def test_two_whose_parts_meet(bench: Bench, parts: int) -> None:
         head = bench.ledger.read("commit/root")[-1]
         part = {"version": 1, "from": 0, "place": head.place, "head": head.hash, "term": full.term, "requests": 0}
         payloads.append({**part, "commits": full.dump(full.commits)})
-    twice = [Event("snapshot", payload) for payload in (payloads * 2)[:2]]
+    twice = [Event("snapshot", payload) for payload in (*payloads, payloads[0])]
     await bench.ledger.record(snapshot_of("root"), twice, after=0)
     assert load_journal(bench.ledger, "root").restored == payloads[-1]["place"]
     assert await bench.committer().commit(names[parts - 1]) == before
