@@ -80,6 +80,7 @@ class Session:
         )
         self.waits_for = ""
         self.parked: Mapping[str, str] = {}
+        self.broken: dict[str, str] = {}
 
     def read(self) -> Journal:
         """The journal as the ledger is now."""
@@ -90,12 +91,18 @@ class Session:
         return self.read().commits.get(name)
 
     async def answer(self, proposal_id: str, seq: int, wait_s: float) -> Receipt:
-        """The receipt, once the request is answered or the time is over; leads meanwhile if nobody does."""
+        """The receipt, once the request is answered or the time is over; leads meanwhile if nobody does.
+
+        Raises:
+            CommitError: the commit cannot go on, as where one of its keys was given to another step. LedgerError.
+        """
         name = commit_id(self.scope, proposal_id)
         asked = next(self.ledger.scan(seq), None) if seq else None
         if asked is not None and asked.kind == "refused":
             return refusal_of(self.scope, proposal_id, asked.payload)
-        await self._until(lambda: _answered(self.state(name), seq), wait_s)
+        await self._until(lambda: name in self.broken or _answered(self.state(name), seq), wait_s)
+        if name in self.broken:
+            raise CommitError(self.broken[name])
         waits_for = self.parked.get(name) or self.waits_for
         return receipt_of(self.scope, proposal_id, self.state(name), seq=seq, waits_for=waits_for)
 
@@ -233,6 +240,7 @@ class Session:
             say(f"leading scope {self.scope!r} in term {won.number}")
             desk = self._desk(won, gatekeeper)
             submitter = Submitter(desk, gatekeeper, also=gatekeeper.approved if approved else None, stop=stop)
+            self.broken = submitter.broken
             async with heartbeat(self.elector, won, self.setup.lease_s, desk):
                 await submitter.take_over()
                 await submitter.serve(over, drain=drain)

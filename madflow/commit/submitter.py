@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ..core.gate import Rejected
 from ..core.journal import CommitState, KeyState, commit_id
-from ..errors import LedgerCorrupt, LedgerError, LedgerPoisoned, PlanError
+from ..errors import CommitError, LedgerCorrupt, LedgerError, LedgerPoisoned, PlanError
 from ..ports import Event, Stale
 from .desk import Desk, TermLost
 from .executor import Execution
@@ -69,12 +69,14 @@ class Submitter:
         self._parked: dict[str, str] = {}
         self._look_at: dict[str, float] = {}
         self._seen_to: set[str] = set()
+        self.broken: dict[str, str] = {}
         self.lacking: set[str] = set()
         self.inbox = Inbox(desk.ledger, desk.scope, place=desk.journal.requests)
 
     @property
     def parked(self) -> Mapping[str, str]:
-        """Commits that wait, by commit id, and for what. `lacking`: those whose code is not registered here."""
+        """Commits that wait, by commit id, and for what. `lacking`: those whose code is not registered here; `broken`:
+        those that ended in an error of their own, by commit id."""
         return self._parked
 
     async def take_over(self) -> None:
@@ -88,7 +90,7 @@ class Submitter:
         self.inbox.since = answer.record.seq
 
     async def serve(self, over: Callable[[], bool], *, drain: bool = False) -> None:
-        """Recover, then carry out what is asked, until `over()` or the leader is asked to go: what runs then is finished,
+        """Recover, then carry out what is asked, until `over()` or the leader is asked to go: what runs is finished,
         and nothing new is begun.
 
         Args:
@@ -138,7 +140,9 @@ class Submitter:
                 except (TermLost, LedgerError):
                     raise
                 except Exception as error:
-                    self._park(name, f"{type(error).__name__}: {error}"[:2000])
+                    said = str(error) if isinstance(error, CommitError) else f"{type(error).__name__}: {error}"
+                    self.broken[name] = said[:2000]
+                    self._park(name, self.broken[name])
 
     async def _end(self) -> None:
         for task in self._running.values():

@@ -53,7 +53,7 @@ UNDONE: Final[Mapping[str, str]] = {
     "probed+undo": "verifiable",
     "command+undo": "non_verifiable",
     "step+undo": "verifiable",
-    "false": "non_verifiable",
+    "false": "none",
 }
 """Kinds with an undo, by their class; and a command that does nothing and fails."""
 CLASS_OF: Final = {kind: name for name, kinds in KINDS.items() for kind in kinds} | UNDONE
@@ -227,7 +227,7 @@ class World:
         made["put+undo"] = {**made["put"], "undo": {"method": "DELETE", "url": made["put"]["url"]}}
         for own in ("command", "probed"):
             made[f"{own}+undo"] = {**made[own], "undo": server.command("DELETE", f"/effect/{name}")}
-        made["false"] = {"step": "command", "cmd": ["false"]}
+        made["false"] = {"step": "test", "cmd": ["false"]}
         return Planned(
             kind, name, made.get(kind) or {"step": "call", "name": kind.replace("+", "_"), "args": {"name": name}}
         )

@@ -360,7 +360,7 @@ async def test_a_compensation_that_fails_asks_a_human_whose_word_leads_on(tree: 
         mark(tree, "second", undo=undo, nothing_to_undo=False),
     ]
     at = f"undo-{word}"
-    plan = [call("first", f"{at}-1"), call("second", f"{at}-2"), {"step": "command", "cmd": ["false"]}]
+    plan = [call("first", f"{at}-1"), call("second", f"{at}-2"), {"step": "test", "cmd": ["false"]}]
     await tree.approved("p", plan)
     made = tree.committer(*steps)
     receipt = await made.commit("p")
