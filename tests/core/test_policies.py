@@ -194,6 +194,7 @@ def test_reliabilities_turn_a_majority_over() -> None:
         (Policy("p", go_on="unanimous", rounds_max=2), debated("AAA"), "converged"),
         (Policy("p", go_on="unanimous", rounds_max=2), debated("AAB", "ABC"), "max_rounds"),
         (Policy("p", go_on="unanimous", rounds_max=9), debated("AAB", rounds_max=1), "max_rounds"),
+        (Policy("p", go_on="unanimous", rounds_max=9), debated("AAA", rounds_max=1), "converged"),
         (Policy("p", go_on="tied", rounds_max=2), debated("AB-"), Ask(2, 3)),
         (Policy("p", go_on="tied", rounds_max=2), debated("AAB"), "converged"),
         (Policy("p", go_on="confident:0.7", rounds_max=2), debated("AAB"), Ask(2, 3)),

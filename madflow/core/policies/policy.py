@@ -182,7 +182,7 @@ class Policy:
         return max(counted.values(), default=0.0) < float(value)
 
     def _stop(self, debated: Debated, learned: Reliabilities, held: int) -> Stop:
-        """Why asking ends here: `unassailable` or `converged` in words of stopping.py, or `max_rounds`."""
+        """Why asking ends here, in words of stopping.py: `unassailable`, `converged` (a rule is met) or `max_rounds`."""
         spoken = debated.rounds[held - 1] if debated.rounds else ()
         votes = debated.votes(held)
         leader, second, _others = _counts(votes)
@@ -191,7 +191,8 @@ class Policy:
         if left and leader - second > left:
             return Stop("unassailable", numbers)
         limit = min(self.rounds_max, debated.rounds_max)
-        done = bool(leaders(votes)) and (left > 0 or (held < limit and not self._goes_on(debated, learned)))
+        settled = self.go_on not in ("never", "always") and not self._goes_on(debated, learned)
+        done = bool(leaders(votes)) and (left > 0 or settled)
         return Stop(
             "converged" if done else "max_rounds",
             {**numbers, "ask": self.ask, "go_on": self.go_on, "max_rounds": limit},
