@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -129,6 +131,24 @@ def test_next_always_ends_within_what_there_is(policy, run) -> None:
             raise AssertionError("it never stopped")
 
 
+def test_reliabilities_rest_on_what_was_asked_for() -> None:
+    """Catches: a replay that lets a policy learn from replies it never asked for."""
+    told: list[list[Debated]] = []
+
+    class Spy(Policy):
+        def learn(self, run: Iterable[Debated]) -> Reliabilities:
+            told.append(list(run))
+            return NOTHING
+
+    run = [debated("AAAAB", "BBBBB"), debated("ABCAA", "AAAAA")]
+    done = replay(Spy("spy", ask="lead:2", go_on="never"), run)
+    replies = [sum(len(spoken) for one in known for spoken in one.rounds) for known in told]
+    assert replies[0] == 2  # one of each, and then no more than one of each at a time
+    assert all(0 <= more - before <= 2 for before, more in pairwise(replies))
+    assert told[-1] == [one.seen for one in done]
+    assert sum(one.calls for one in done) < 10
+
+
 def test_a_policy_is_given_no_place_for_gold() -> None:
     """Catches: a field by which the right answer, the condition or an adversary's mark could reach a policy."""
     assert {field.name for field in fields(Said)} == {"seat", "answer", "confidence", "text"}
@@ -189,6 +209,8 @@ def test_reliabilities_turn_a_majority_over() -> None:
         (Policy("p", ask="lead:1"), debated("---  "), Ask(1, 1)),
         (Policy("p", go_on="met", rounds_max=2), debated("AAB"), "converged"),
         (Policy("p", go_on="met", rounds_max=2), debated("A-B"), Ask(2, 3)),
+        (Policy("p", go_on="met", rounds_max=2), debated("AABB"), Ask(2, 4)),
+        (Policy("p", go_on="met", rounds_max=2), debated("AAB-"), Ask(2, 4)),
         (Policy("p", go_on="unanimous", rounds_max=2), debated("AAB"), Ask(2, 3)),
         (Policy("p", go_on="unanimous", rounds_max=2), debated("AA-"), Ask(2, 3)),
         (Policy("p", go_on="unanimous", rounds_max=2), debated("AAA"), "converged"),
@@ -241,6 +263,8 @@ def test_silence_is_no_answer_and_ties_are_told() -> None:
     silent, tied = replay(policy_named("vote"), [debated("---"), debated("BA-")])
     assert (silent.verdict.answer, silent.verdict.abstained, silent.verdict.confidence) == (None, True, 0.0)
     assert (tied.verdict.answer, tied.verdict.tied, tied.verdict.confidence) == ("A", ("A", "B"), pytest.approx(1 / 3))
+    stated = Debated(((Said("a", "A", 0.1), Said("b", "A", 0.2), Said("c", "B", 0.3)),), ("a", "b", "c"))
+    assert replay(policy_named("confident"), [stated])[0].verdict.tied == ("A", "B")  # 0.1 + 0.2 is 0.3 here
     strict = replace(policy_named("vote"), abstain_below=0.5)
     assert replay(strict, [debated("BA-")])[0].verdict.abstained
 

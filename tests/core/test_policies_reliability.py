@@ -12,7 +12,7 @@ from madflow.core.policies import Reliabilities, learn_reliabilities, log_odds, 
 from madflow.core.policies.reliability import RELIABILITY_UNKNOWN
 from madflow.errors import ConfigError
 
-SEATS = ("a", "b", "c")
+SEATS = ("a", "b", "c", "d", "e")
 ANSWERS = ("A", "B", "C")
 QUESTIONS = st.lists(
     st.tuples(st.dictionaries(st.sampled_from(SEATS), st.sampled_from(ANSWERS)), st.just(3)), max_size=12
@@ -78,7 +78,7 @@ def test_em_ends_on_a_peak_of_the_exact_posterior(questions) -> None:
 @given(st.dictionaries(st.sampled_from(SEATS), st.sampled_from(ANSWERS), min_size=1), st.lists(st.floats(0.05, 0.95)))
 def test_posterior_is_bayes_rule(votes, numbers) -> None:
     """Catches: a sign, a missing K − 1, or an answer nobody gave that takes no probability."""
-    belief = dict(zip(SEATS, [*numbers, 0.6, 0.7, 0.8], strict=False))
+    belief = dict(zip(SEATS, [*numbers, 0.3, 0.5, 0.6, 0.7, 0.8], strict=False))
     scores: dict[str, float] = {}
     for seat, answer in votes.items():
         scores[answer] = scores.get(answer, 0.0) + log_odds(belief[seat], 4)
@@ -106,6 +106,12 @@ def test_a_persuasive_seat_loses_its_weight_and_the_two_honest_ones_keep_theirs(
     learned = learn_reliabilities([*agree, *split])
     assert learned.of("bad") < 0.25 < 0.6 < min(learned.of("a"), learned.of("b"))
     assert log_odds(learned.of("bad"), 4) < 0
+
+
+def test_a_panel_that_agrees_is_believed() -> None:
+    """Catches: a start below chance, from which EM finds the solution with right and wrong exchanged."""
+    learned = learn_reliabilities([({"a": "A", "b": "A", "c": "A"}, 6)] * 10)
+    assert min(learned.by_seat.values()) > 0.9
 
 
 def test_a_panel_learned_upside_down_is_not_believed() -> None:

@@ -174,7 +174,7 @@ def test_error_correlation_by_hand() -> None:
 
 def test_calibration_by_hand() -> None:
     """Catches: 1.0 in a bin of its own or out of range; a bin not weighted by its cases; signs that cancel in a sum."""
-    assert metrics.calibration_error([(1.0, 1.0), (0.95, 0.0), (0.0, 0.0), (0.05, 1.0)]) == pytest.approx(
+    assert metrics.calibration_error([(1.0, 0.0), (0.95, 1.0), (0.0, 0.0), (0.05, 1.0)]) == pytest.approx(
         (abs(1.95 - 1) + abs(0.05 - 1)) / 4
     )
     assert math.isnan(metrics.calibration_error([]))

@@ -182,7 +182,7 @@ class Policy:
         return max(counted.values(), default=0.0) < float(value)
 
     def _stop(self, debated: Debated, learned: Reliabilities, held: int) -> Stop:
-        """Why asking ends here, in words of stopping.py: `unassailable`, `converged` (a rule is met) or `max_rounds`."""
+        """Why asking ends, in words of stopping.py: `unassailable`, `converged` (a rule is met) or `max_rounds`."""
         spoken = debated.rounds[held - 1] if debated.rounds else ()
         votes = debated.votes(held)
         leader, second, _others = _counts(votes)
