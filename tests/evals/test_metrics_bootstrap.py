@@ -27,6 +27,12 @@ def test_the_interval_is_that_of_every_possible_draw() -> None:
     assert found.high == every[round(0.9 * 27) - 1]
 
 
+def test_both_tails_share_what_the_level_leaves() -> None:
+    """Catches: the whole of 1 - level cut off on each side. Two questions draw 0, 1/2, 1 with chances 1/4, 1/2, 1/4."""
+    assert (estimate(items(0.0, 1.0), level=0.6).low, estimate(items(0.0, 1.0), level=0.6).high) == (0.0, 1.0)
+    assert (estimate(items(0.0, 1.0), level=0.4).low, estimate(items(0.0, 1.0), level=0.4).high) == (0.5, 0.5)
+
+
 def test_pairing_takes_out_what_makes_questions_hard() -> None:
     """Catches: the two sides drawn apart: then this interval would span ±0.2 and more."""
     hard = items(*([0.0] * 50 + [1.0] * 50))

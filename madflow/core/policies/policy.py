@@ -55,7 +55,7 @@ class Verdict:
     Attributes:
         answer: the answer with the greatest share; the first in alphabetical order of those `tied`; None without votes.
         abstained: there is no answer, or the confidence is below the policy's threshold.
-        confidence: the answer's share, 0 to 1.
+        confidence: the answer's share, 0 to 1. Not calibrated: under `reliability` it takes seats to err independently.
         tied: all answers with that share, in order.
         shares: of every answer given.
         stop: why no more was asked.
