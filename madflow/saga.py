@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from .clock import SystemClock
 from .commit.api import WAIT_S, Committer
+from .commit.binding import bind
 from .commit.gate import ledger_place, opened
 from .commit.receipt import Receipt
 from .commit.steps import Step
@@ -111,6 +112,10 @@ class Saga:
                 proposal_id=name,
                 clock=self._clock,
             )
+            # Before it is approved: a worker of another scope, which drains what is approved, must not take it.
+            holder = await bind(ledger, asked, self.committer.scope)
+            if holder != self.committer.scope:
+                raise ConfigError(f"{name!r} belongs to scope {holder!r}; give the saga another name")
             if self._by in read_panel(ledger, asked).box.outstanding:
                 await vote(ledger, asked, agent=self._by, decision="approve", clock=self._clock)
         return await self.committer.commit(asked, wait_s=wait_s)

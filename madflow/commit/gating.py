@@ -12,6 +12,7 @@ from ..core.policy import Policy
 from ..core.proposal import Proposal
 from ..errors import LedgerCorrupt, PolicyError, UsageError
 from ..ports import Clock, FencedLedger
+from .binding import bound_scope
 from .facts import gather_facts, protected_paths
 from .known import known_proposal, list_known
 from .policy_file import load_policy
@@ -59,6 +60,7 @@ class Gatekeeper:
     Args:
         policy: a policy, the path of a policy file, or None for `<root>/policy.toml`.
         steps: the app's own, by name.
+        scope: whose gate it is; a proposal that another scope has is refused. Empty: any.
 
     Raises:
         PolicyError: the policy file cannot be used.
@@ -72,7 +74,9 @@ class Gatekeeper:
         *,
         steps: Mapping[str, Step],
         clock: Clock,
+        scope: str = "",
     ) -> None:
+        self._scope = scope
         self._ledger, self._root, self._steps, self._clock = ledger, root, steps, clock
         self._given = policy
         self.policy: Policy
@@ -103,6 +107,9 @@ class Gatekeeper:
         except PolicyError as error:
             reason = Reason("bad_policy", str(error))
             return Rejected(request.proposal_id, "", self.policy.digest(), (reason,))
+        holder = bound_scope(self._ledger, request.proposal_id)
+        if self._scope and holder not in ("", self._scope):
+            return self.elsewhere(request, holder)
         now_ms = self._clock.now_ms()
         try:
             known = known_proposal(self._ledger, request.proposal_id, now_ms=now_ms)
@@ -128,6 +135,11 @@ class Gatekeeper:
             reasons = tuple(dict.fromkeys((*found, *own)))
             return Rejected(verdict.proposal_id, verdict.proposal_digest, verdict.policy_digest, reasons)
         return verdict
+
+    def elsewhere(self, request: CommitRequest, holder: str) -> Rejected:
+        """The refusal of a proposal that another scope has."""
+        reason = Reason("other_scope", f"the proposal belongs to scope {holder!r}, which commits it once; ask that one")
+        return Rejected(request.proposal_id, "", self.policy.digest(), (reason,))
 
     def body_of(self, proposal_id: str) -> Mapping[str, Any] | None:
         """The proposal as the ledger knows it; None where it knows none. What has been decided is read once."""
@@ -161,6 +173,8 @@ class Gatekeeper:
             if known is not None and known.open and not known.problems:
                 continue
             self._candidates.remove(name)
+            if bound_scope(self._ledger, name) not in ("", self._scope):
+                continue
             body = known.body if known is not None else None
             if body is not None and body["decision"]["result"] == "approved" and body["plan"]:
                 self._ready.append(name)

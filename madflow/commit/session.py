@@ -61,7 +61,7 @@ class Setup:
 
     def gatekeeper(self, ledger: FencedLedger) -> Gatekeeper:
         """The gate over what this ledger knows."""
-        return Gatekeeper(ledger, self.root, self.policy, steps=self.steps, clock=self.clock)
+        return Gatekeeper(ledger, self.root, self.policy, steps=self.steps, clock=self.clock, scope=self.scope)
 
 
 def _silent(_: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["COMMITS", "DEBATES", "ELECTIONS", "PANELS", "REQUESTS", "SNAPSHOTS", "stream_of"]
+__all__ = ["BOUND", "COMMITS", "DEBATES", "ELECTIONS", "PANELS", "REQUESTS", "SNAPSHOTS", "stream_of"]
 
+BOUND: Final = "bound/"
 COMMITS: Final = "commit/"
 DEBATES: Final = "debate/"
 ELECTIONS: Final = "election/"

@@ -19,6 +19,7 @@ from ..core.gate import Rejected
 from ..core.journal import CommitState, KeyState, commit_id
 from ..errors import CommitError, LedgerCorrupt, LedgerError, LedgerPoisoned, PlanError
 from ..ports import Event, Stale
+from .binding import bind
 from .desk import Desk, TermLost
 from .executor import Execution
 from .gating import Gatekeeper
@@ -252,6 +253,10 @@ class Submitter:
         busy = self._busy(work)
         if busy:
             self._park(name, busy)
+            return
+        holder = await bind(self.desk.ledger, request.proposal_id, self.desk.scope)
+        if holder != self.desk.scope:
+            await self._reject(name, request, self._gatekeeper.elsewhere(request, holder))
             return
         admission = {"policy_digest": self.desk.policy.digest(), "targets": list(work.targets), "steps": len(work.plan)}
         if request.confirmed_by:

@@ -292,3 +292,42 @@ async def test_an_old_word_that_nobody_applied_is_said(bench: Bench) -> None:
     with pytest.raises(CommitError, match="no leader applied"):
         await bench.committer(step("lost", lost)).resolve(key, "done", by="ann", wait_s=0)
     assert (await bench.committer(step("lost", lost)).recover())[0].committed
+
+
+async def test_a_proposal_belongs_to_one_scope(bench: Bench) -> None:
+    """Would catch an approval that is good for one execution in each scope."""
+    name = await bench.approved([call("ok")])
+    done: list[str] = []
+    mine = step("ok", lambda args, ctx: done.append(ctx.key))
+    assert (await bench.committer(mine).commit(name)).committed
+    again = await bench.committer(mine, scope="again").commit(name)
+    assert (again.status, again.reasons[0]["code"], len(done)) == ("rejected", "other_scope", 1)
+
+
+async def test_scopes_that_admit_at_once_agree_on_one(bench: Bench) -> None:
+    """Would catch two leaders, each of its scope, that both find the proposal free."""
+    name = await bench.approved([call("ok")])
+    done: list[str] = []
+    mine = step("ok", lambda args, ctx: done.append(ctx.key))
+    scopes = [f"scope-{n}" for n in range(8)]
+    receipts = await asyncio.gather(*(bench.committer(mine, scope=scope).commit(name) for scope in scopes))
+    assert sorted(receipt.status for receipt in receipts) == ["committed"] + ["rejected"] * 7
+    assert len(done) == 1
+
+
+async def test_a_worker_leaves_a_saga_to_its_own_scope(bench: Bench) -> None:
+    """Would catch a worker that carries out, once more, what a saga has had approved for itself."""
+    from madflow.saga import Saga
+
+    done: list[str] = []
+    charge = step("charge", lambda args, ctx: done.append(ctx.key))
+    stop = asyncio.Event()
+    worker = asyncio.create_task(bench.committer(charge, lease_s=0.2).work(stop))
+    try:
+        for number in range(3):
+            assert (await Saga([charge], root=bench.root, ledger=bench.ledger).run(f"order-{number}")).committed
+        await asyncio.sleep(1.5)
+    finally:
+        stop.set()
+        await worker
+    assert len(done) == 3
