@@ -113,7 +113,8 @@ class Committer:
             confirmed_by: the human who confirms a proposal that asks for one.
 
         Raises:
-            UsageError: the policy cannot be read, the data is no proposal. LedgerError. CommitError.
+            UsageError: the policy cannot be read, the data is no proposal, the ledger has none of this id; nothing is
+                recorded then. LedgerError. CommitError.
         """
         with self._session() as session:
             ticket = await self._submit(session, proposal, confirmed_by)
@@ -136,6 +137,7 @@ class Committer:
     async def _submit(
         self, session: Session, proposal: Proposal | Mapping[str, Any] | str, confirmed_by: str
     ) -> Ticket:
+        self._setup.gatekeeper(session.ledger)  # a policy that cannot be used is said before anything is asked for
         asked = proposal_of(session.ledger, proposal, self.clock)
         name = commit_id(self.scope, asked.proposal_id)
         state, after = session.state(name), session.journal.requests

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..core.gate import Facts, Reason, Rejected, Request, Verdict, admit, request_reasons
 from ..core.policy import Policy
 from ..core.proposal import Proposal
-from ..errors import LedgerCorrupt, PolicyError, UsageError
+from ..errors import LedgerCorrupt, PolicyError, UnknownProposal, UsageError
 from ..ports import Clock, FencedLedger
 from .binding import bound_scope
 from .facts import gather_facts, protected_paths
@@ -19,6 +19,7 @@ from .policy_file import load_policy
 from .requests import CommitRequest
 from .steps import Step
 
+LISTED_MAX: Final = 5
 LOOK_S: Final = 1.0
 
 __all__ = ["Asked", "Gatekeeper", "proposal_of"]
@@ -36,10 +37,10 @@ def proposal_of(ledger: FencedLedger, proposal: Proposal | Mapping[str, Any] | s
     """Which proposal is meant. Data is compared with what the ledger knows; only its id is used of it.
 
     Raises:
-        UsageError: the data names no proposal.
+        UsageError: the data names no proposal, or the ledger has none of this id.
     """
     if isinstance(proposal, str):
-        return Asked(proposal)
+        return Asked(_known_id(ledger, proposal, clock))
     data = proposal.to_json() if isinstance(proposal, Proposal) else proposal
     request = Request.of_file(data)
     if not request.proposal_id:
@@ -52,6 +53,20 @@ def proposal_of(ledger: FencedLedger, proposal: Proposal | Mapping[str, Any] | s
         return Asked(request.proposal_id)
     found = request_reasons(request, known, Facts(now_ms))
     return Asked(known.proposal_id, tuple(reason.to_json() for reason in found))
+
+
+def _known_id(ledger: FencedLedger, proposal_id: str, clock: Clock) -> str:
+    try:
+        known = known_proposal(ledger, proposal_id, now_ms=clock.now_ms())
+    except LedgerCorrupt:
+        return proposal_id  # it is there; what is wrong with it is the gate's to say
+    if known is None:
+        latest = [listed.proposal_id for listed in list_known(ledger)][-LISTED_MAX:]
+        place = str(getattr(ledger, "path", "this ledger"))
+        raise UnknownProposal(
+            f"{place} has no proposal {proposal_id[:120]!r}; the latest it has: {', '.join(latest) or 'none'}"
+        )
+    return proposal_id
 
 
 class Gatekeeper:

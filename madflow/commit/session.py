@@ -78,7 +78,7 @@ class Session:
         self.elector = setup.elector or default_elector(
             ledger, self.run_dir, setup.clock, may_be_killed=setup.own_process
         )
-        self.waits_for = ""
+        self.waits_for = self.holder = ""
         self.parked: Mapping[str, str] = {}
         self.broken: dict[str, str] = {}
 
@@ -143,13 +143,14 @@ class Session:
             seq = (await request(self.ledger, self.scope, Event("resolve", payload), self.clock, after=after)).seq
             began = self.clock.monotonic()
             await self._until(lambda: self._said(key, seq) is not None, wait_s)
-            await self._until(lambda: self._rests(key), wait_s - (self.clock.monotonic() - began))
+            await self._until(lambda: self._rests(key), wait_s - (self.clock.monotonic() - began), unless_lacking=True)
         said, commit = self._said(key, seq), self._commit_of(key)
         if said is None and seq:
             raise CommitError(f"key {key[:16]}…: no leader applied the word within {wait_s:g} s; the next one will")
         if said is None:
             raise UnknownProposal(f"key {key[:16]}… of {commit.proposal_id!r} is not in doubt: it is {known.status}")
-        receipt = receipt_of(self.scope, commit.proposal_id, commit)
+        waits_for = self.parked.get(commit.commit_id) or self.waits_for
+        receipt = receipt_of(self.scope, commit.proposal_id, commit, waits_for=waits_for)
         return Resolved(key, said["request"] == seq, said["by"], said["as"], receipt)
 
     def _commit_of(self, key: str) -> CommitState:
@@ -179,8 +180,9 @@ class Session:
         words = [r.payload["result"] for r in own if r.kind == "resolved"]
         return words[-1] if words else None
 
-    async def _until(self, done: Callable[[], bool], wait_s: float) -> None:
-        """Until `done`, or the time is over: lead, or watch the leader."""
+    async def _until(self, done: Callable[[], bool], wait_s: float, *, unless_lacking: bool = False) -> None:
+        """Until `done`, or the time is over: lead, or watch the leader. `unless_lacking`: give up where what is left
+        needs code that is not registered here."""
         deadline = self.clock.monotonic() + wait_s
 
         def over() -> bool:
@@ -188,6 +190,8 @@ class Session:
 
         while not over():
             led = await self.lead(over)
+            if led == "lacking" and unless_lacking:
+                return
             if led in ("lacking", "resigned"):
                 await self._stand_aside(over)
             elif led != "led":
@@ -198,9 +202,9 @@ class Session:
         said, leases = "", 1
         while not stop.is_set():
             led = await self.lead(stop.is_set, approved=approved, stop=stop.is_set, say=say)
-            if led == "held" and self.waits_for != said:
-                said = self.waits_for
-                say(f"waiting: {said}")
+            if led == "held" and self.holder != said:
+                said = self.holder
+                say(f"waiting: {self.waits_for}")
             leases = min(2 * leases, LEASES_ASIDE_MAX) if led == "lacking" else 1
             if led in ("resigned", "lacking"):
                 say("resigned as asked" if led == "resigned" else f"stands aside: {self._lack()}")
@@ -234,12 +238,14 @@ class Session:
         won = await self.elector.campaign(self.scope, self.setup.node, ttl_s=self.setup.lease_s, timeout_s=0)
         if isinstance(won, Held):
             self.waits_for = won.why
+            self.holder = f"{won.leader.node} {won.leader.term}" if won.leader is not None else "?"
             return "held"
         submitter: Submitter | None = None
         try:
             say(f"leading scope {self.scope!r} in term {won.number}")
             desk = self._desk(won, gatekeeper)
-            submitter = Submitter(desk, gatekeeper, also=gatekeeper.approved if approved else None, stop=stop)
+            also = gatekeeper.approved if approved else None
+            submitter = Submitter(desk, gatekeeper, also=also, stop=stop, say=say)
             self.broken = submitter.broken
             async with heartbeat(self.elector, won, self.setup.lease_s, desk):
                 await submitter.take_over()

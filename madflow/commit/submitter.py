@@ -54,6 +54,7 @@ class Submitter:
         gatekeeper: says of a proposal whether it may be committed.
         also: proposals to commit beside those that are requested, asked each time the inbox is empty.
         stop: whether this process is told to end: as if the leader were asked to go.
+        say: told, in words, what became of each commit.
     """
 
     def __init__(
@@ -63,8 +64,9 @@ class Submitter:
         *,
         also: Callable[[], list[str]] | None = None,
         stop: Callable[[], bool] = lambda: False,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.desk, self._gatekeeper, self._also, self._stop = desk, gatekeeper, also, stop
+        self.desk, self._gatekeeper, self._also, self._stop, self._say = desk, gatekeeper, also, stop, say
         self._running: dict[str, asyncio.Task[None]] = {}
         self._targets: dict[str, tuple[str, ...]] = {}
         self._parked: dict[str, str] = {}
@@ -138,6 +140,8 @@ class Submitter:
                 self._look_at.clear()
                 try:
                     task.result()
+                    state = self.desk.journal.commits[name]
+                    self._say(f"{state.proposal_id}: {state.status}")
                 except (TermLost, LedgerError):
                     raise
                 except Exception as error:
@@ -153,6 +157,8 @@ class Submitter:
         self._running.clear()
 
     def _park(self, name: str, why: str) -> None:
+        if self._parked.get(name) != why:
+            self._say(f"{name}: waits: {why}")
         self._parked[name] = why
         self._look_at[name] = self.desk.clock.monotonic() + LOOK_AGAIN_S
 
@@ -284,6 +290,8 @@ class Submitter:
         if codes <= _LACKING:
             self.lacking.add(commit_id(self.desk.scope, request.proposal_id))
             return f"{answer.reasons[0].message}; a submitter that has it goes on"
+        if codes == {"bad_policy"}:
+            return answer.reasons[0].message  # which says nothing against the proposal
         body = self._gatekeeper.body_of(request.proposal_id) if codes <= _TREE else None
         return self._busy(self._work(body, state)) if body is not None else ""
 
@@ -306,6 +314,7 @@ class Submitter:
             "error_code": reasons[0]["code"],
         }
         await self.desk.append([("rejected", payload)])
+        self._say(f"{request.proposal_id}: rejected ({', '.join(dict.fromkeys(r.code for r in answer.reasons))})")
 
     def _run(self, execution: Execution, *, settle: bool) -> None:
         async def go() -> None:

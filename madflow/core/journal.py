@@ -310,6 +310,7 @@ class Journal:
             self.keys[key.key] = commit.keys[key.index, key.direction] = key
             if payload.get("admission"):
                 commit.targets = tuple(payload["admission"]["targets"])
+                commit.proposal_digest = payload["proposal_digest"]  # what was refused before may have been another
             return
         if key is None:
             return  # a record without its intent: `violations` says so

@@ -106,7 +106,9 @@ async def test_data_that_differs_from_the_ledger_is_refused_and_the_ledger_s_own
 
 
 async def test_what_nobody_knows_is_refused(bench: Bench) -> None:
-    assert [r["code"] for r in (await bench.committer().commit("nothing")).reasons] == ["unknown_proposal"]
+    with pytest.raises(UnknownProposal, match="no proposal 'nothing'"):
+        await bench.committer().commit("nothing")
+    assert not bench.ledger.read("requests/root"), "nothing is asked for that nobody knows"
     with pytest.raises(UsageError, match="names no proposal"):
         await bench.committer().commit({"plan": []})
     open_yet = await propose(bench.ledger, [write("a.txt")], panel="a,b", proposer="a", root=bench.root)
