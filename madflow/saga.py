@@ -95,6 +95,8 @@ class Saga:
             ConfigError: a name that cannot be one or is taken by other arguments, or arguments for an unknown step.
             PlanError: arguments that are no JSON. LedgerError, CommitError: as `Committer.commit`.
         """
+        if not name.strip():
+            raise ConfigError("a saga is run under a name, which makes it happen once; give one, e.g. 'order-7'")
         given = args or {}
         unknown = sorted(set(given) - {step.name for step in self.steps})
         if unknown:

@@ -20,11 +20,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 from ..core.canonical import canonical
 from ..core.plan import EffectClass, Undoable
@@ -36,6 +37,7 @@ from ..ports import EffectContext, Execute
 __all__ = ["CallEffect", "Step", "StepContext", "registry"]
 
 RESULT_BYTES_MAX: Final = 64_000
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}", re.ASCII)
 """Of what a step's code returns, as JSON."""
 
 STOP_S: Final = 1.0
@@ -93,6 +95,16 @@ class Step:
     nothing_to_undo: bool = False
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"a plan cannot call a step {self.name[:60]!r}; use letters, digits, _ . - (a letter first)"
+            )
+        if self.effect_class not in get_args(EffectClass):
+            known = ", ".join(get_args(EffectClass))
+            raise ConfigError(f"step {self.name!r}: no effect class {self.effect_class!r}; there are {known}")
+        for what, code in (("do", self.do), ("undo", self.undo), ("probe", self.probe)):
+            if code is not None:
+                _check_code(self.name, what, code)
         if self.effect_class == "verifiable" and self.probe is None:
             raise ConfigError(f"step {self.name!r} is verifiable without a probe; give probe=, or another class")
         if self.effect_class == "transactional" and any(
@@ -108,6 +120,18 @@ class Step:
         if self.undo is not None:
             return "yes"
         return "nothing" if self.nothing_to_undo or self.effect_class == "none" else "no"
+
+
+def _check_code(name: str, what: str, code: Any) -> None:
+    """Refuse, when it is registered, code that could only fail when it is called."""
+    if not callable(code):
+        raise ConfigError(f"step {name!r}: {what} is a {type(code).__name__}, not a function of (args, context)")
+    try:
+        inspect.signature(code).bind({}, None)
+    except TypeError as error:
+        raise ConfigError(f"step {name!r}: {what} is called as {what}(args, context): {error}") from error
+    except ValueError:
+        return  # some functions of C have no signature to look at
 
 
 def registry(steps: Sequence[Step]) -> dict[str, Step]:

@@ -331,3 +331,56 @@ async def test_a_worker_leaves_a_saga_to_its_own_scope(bench: Bench) -> None:
         stop.set()
         await worker
     assert len(done) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"name": "my step"}, "cannot call a step"),
+        ({"effect_class": "idempotnt"}, "no effect class 'idempotnt'"),
+        ({"do": lambda args: None}, "called as do"),
+        ({"do": "charge"}, "is a str"),
+    ],
+)
+def test_a_step_that_could_only_fail_is_refused_when_it_is_made(fields: dict[str, Any], said: str) -> None:
+    """Would catch a typo in the most safety-relevant word of a step, found as a step in doubt much later."""
+    with pytest.raises(ConfigError, match=said):
+        Step(**{"name": "s", "do": lambda args, ctx: None, **fields})
+
+
+async def test_a_saga_without_a_name_is_refused(bench: Bench) -> None:
+    """Would catch an empty order id that gets a random name, and so happens as often as it is asked for."""
+    from madflow.saga import Saga
+
+    with pytest.raises(ConfigError, match="under a name"):
+        await Saga([step("ok")], root=bench.root, ledger=bench.ledger).run(" ")
+
+
+async def test_the_receipt_names_the_digest_that_was_admitted(bench: Bench) -> None:
+    """Would catch a receipt that keeps the digest of a proposal that was still being voted on when it was refused."""
+    from madflow.panel.api import propose, vote
+
+    name = await propose(bench.ledger, {"plan": [write("a.txt")]}, panel="ann,bo", proposer="eve", root=bench.root)
+    assert (await bench.committer().commit(name)).status == "rejected"
+    for agent in ("ann", "bo"):
+        await vote(bench.ledger, name, agent=agent, decision="approve")
+    receipt = await bench.committer().commit(name)
+    assert (receipt.status, receipt.proposal_digest) == ("committed", (await check(bench.ledger, name)).digest)
+
+
+async def test_a_policy_that_cannot_be_read_for_a_moment_loses_no_plan(bench: Bench) -> None:
+    """Would catch a worker that drops an approved plan for good, for a typo in the policy that was mended."""
+    file = bench.root / "policy.toml"
+    text, stop = file.read_text(), asyncio.Event()
+    worker = asyncio.create_task(bench.committer(lease_s=0.3).work(stop))
+    try:
+        await until(lambda: bench.ledger.fence("root") > 0)
+        file.write_text("x=")
+        name = await bench.approved([write("a.txt")])
+        await asyncio.sleep(2.5)
+        file.write_text(text)
+        await until(lambda: bench.read("a.txt") is not None)
+    finally:
+        stop.set()
+        await worker
+    assert "rejected" not in bench.kinds(name)
