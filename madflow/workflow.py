@@ -1,7 +1,8 @@
 """The whole way in one LangGraph workflow: debate, gate, commit.
 
-    debate ─▶ gate ─▶ commit ─▶ END
-                └─▶ END            not approved, or refused: the reasons are in the state
+    begin ─▶ debate ─▶ gate ─▶ commit ─▶ END
+      │                 └─▶ END            not approved, or refused: the reasons are in the state
+      └─▶ commit                           the debate of this id was committed before: its receipt is what is wanted
 
 Debate and commit are the two subgraphs of `debate/graph.py` and `commit/graph.py`. The gate here only says what it says
 now, so that a workflow need not ask for what will be refused; the submitter asks it again. It is not asked about a
@@ -20,8 +21,11 @@ from typing import Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
+from .clock import SystemClock
 from .commit.api import WAIT_S, Committer
+from .commit.gate import opened
 from .commit.graph import build_commit_graph
+from .commit.known import known_proposal
 from .core.gate import Rejected
 from .debate.entry import debate_from, opener_of
 from .debate.graph import build_debate_graph
@@ -85,14 +89,36 @@ def build_workflow(
             return Command(goto=END, update={"status": "rejected", "reasons": reasons})
         return Command(goto="commit")
 
+    async def begin(state: WorkflowState) -> Command[Any]:
+        """What is committed already is not debated anew: its tree is no longer the one the request is about."""
+        found = await asyncio.to_thread(_decided, place, str(state.get("request", {}).get("id") or ""))
+        if found and (await asyncio.to_thread(own.receipt, found["proposal_id"])).steps:
+            return Command(goto="commit", update=found)
+        return Command(goto="debate")
+
     graph = StateGraph(WorkflowState)
+    graph.add_node("begin", begin, destinations=("debate", "commit"))
     graph.add_node("debate", build_debate_graph(opener_of(here)))
     graph.add_node("gate", gate, destinations=("commit", END))
     graph.add_node("commit", build_commit_graph(own, wait_s=wait_s))
-    graph.add_edge(START, "debate")
+    graph.add_edge(START, "begin")
     graph.add_edge("debate", "gate")
     graph.add_edge("commit", END)
     return graph.compile(checkpointer=checkpointer, name="workflow")
+
+
+def _decided(place: Path, debate_id: str) -> dict[str, Any]:
+    """The proposal of a debate that has landed, as the workflow's state names it; empty where there is none."""
+    if not debate_id or not place.is_file():
+        return {}
+    clock = SystemClock()
+    with opened(place, clock) as ledger:
+        known = known_proposal(ledger, f"{debate_id}-p1", now_ms=clock.now_ms())
+    if known is None or known.body is None:
+        return {}
+    body, decision = known.body, known.body["decision"]
+    named = {"proposal_id": body["proposal_id"], "digest": body["digest"]}
+    return {**named, "result": decision["result"], "stop_reason": decision["stop_reason"]}
 
 
 def _debate_or_review(request: Mapping[str, Any]) -> Debate:

@@ -102,6 +102,8 @@ async def test_a_review_is_carried_out_by_the_same_workflow(tmp_path: Path) -> N
     assert (done["result"], done["status"], done["proposal_id"]) == ("approved", "committed", "pr-1-p1")
     assert "breakpoint()" not in (tree / "invoices/client.py").read_text()
     assert (tree / "reviews/pr-1.md").read_text().startswith("# Review: request changes")
+    again = await build_workflow(root=tree).ainvoke({"request": request})
+    assert (again["status"], again["receipt"]) == ("committed", done["receipt"]), "a job that is run twice"
 
 
 async def test_own_agents_hold_the_seats(bench: Bench) -> None:
