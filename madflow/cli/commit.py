@@ -15,6 +15,7 @@ from .committing import (
     receipt_exit,
     receipt_text,
     run_async,
+    where_given,
 )
 from .exits import DONE, UNDECIDED
 from .options import check_out
@@ -60,7 +61,7 @@ def command(proposal: str, dry_run: bool, wait_s: float, by: str, out: str, as_j
             write_atomically(Path(out), json_text(commit_document(ledger, committer.scope, receipt.proposal_id)))
     finally:
         ledger.close()
-    print_text(json_text(receipt.to_json()) if as_json else receipt_text(receipt))
+    print_text(json_text(receipt.to_json()) if as_json else receipt_text(receipt, where_given(options)))
     return receipt_exit(receipt)
 
 

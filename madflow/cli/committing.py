@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,13 @@ import click
 
 from ..errors import ConfigError
 from .exits import DONE, UNDECIDED, UNSETTLED
-from .options import check_root, ledger_path, open_for_writing
+from .options import check_root, ledger_path, open_existing, open_for_writing
+from .output import note
 from .text import clean, one_line
 
 if TYPE_CHECKING:
     from ..commit.api import Committer
-    from ..commit.receipt import Receipt
+    from ..commit.receipt import Receipt, StepReceipt
     from ..commit.steps import Step
     from ..ledger.sqlite import SqliteLedger
 
@@ -31,8 +33,13 @@ __all__ = [
     "receipt_exit",
     "receipt_text",
     "run_async",
+    "where_given",
 ]
 
+OUTPUT_LINES: Final = 5
+"""How much of a failed command's output a receipt shows; `madflow explain` has the rest."""
+
+ROOT_SCOPE: Final = "root"
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -67,9 +74,14 @@ def commit_options(function: _F) -> _F:
     return function
 
 
-def open_committer_ledger(root: str, ledger: str) -> SqliteLedger:
-    """The ledger, created if missing. Raises ConfigError where the path cannot be one."""
-    return open_for_writing(ledger_path(ledger, check_root(root)))
+def open_committer_ledger(root: str, ledger: str, *, create: bool = False) -> SqliteLedger:
+    """The ledger that is there. Raises ConfigError where there is none, or the path cannot be one.
+
+    Args:
+        create: the default one beneath the root is made if missing; one that was named never is.
+    """
+    path = ledger_path(ledger, check_root(root))
+    return open_for_writing(path) if create and not ledger else open_existing(path)
 
 
 def committer_of(ledger: SqliteLedger, options: Mapping[str, Any]) -> Committer:
@@ -131,8 +143,12 @@ def read_request(given: str) -> Any:
 
 
 def run_async(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run to the end; an interrupt cancels it, and it resigns on its way out."""
-    return asyncio.run(work)
+    """Run to the end; an interrupt cancels it, and it resigns on its way out. What was asked for stays asked for."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        note("what was asked for stays asked for: `madflow recover`, or the next commit here, goes on with it")
+        raise
 
 
 def receipt_exit(receipt: Receipt) -> int:
@@ -151,27 +167,49 @@ _ENDINGS: Final = {
 }
 
 
-def receipt_text(receipt: Receipt) -> str:
-    """A receipt in a few lines for a human; ends in a newline."""
+def where_given(options: Mapping[str, Any]) -> str:
+    """The options that say where, as they were given, to go with a command that is printed; with a leading space."""
+    named = (
+        ("--root", options["root"], "."),
+        ("--ledger", options["ledger"], ""),
+        ("--steps", options["own_steps"], ""),
+    )
+    return "".join(f" {name} {shlex.quote(value)}" for name, value, usual in named if value != usual)
+
+
+def receipt_text(receipt: Receipt, where: str = "") -> str:
+    """A receipt in a few lines for a human; ends in a newline. `where`: see `where_given`."""
     lines = [f"{receipt.status}: {_ENDINGS[receipt.status]}"]
     if receipt.rollback == "partial":
-        lines[0] += ", but for what a human said of it"
+        lines[0] += ", as far as that went (look at the steps)"
+    if receipt.scope != ROOT_SCOPE:
+        where += f" --scope {shlex.quote(receipt.scope)}"
     for step in receipt.steps:
-        result, what = step.result or {}, "undo" if step.direction == "undo" else "step"
-        said = one_line(str(result.get("message") or ""), 300)
-        tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
-        code = f" ({step.error_code}{f': {said}' if said else ''})" if step.error_code else ""
-        by = f", said by {one_line(step.resolved_by, 80)}" if step.resolved_by else ""
-        about = one_line(f"{step.step} {', '.join(step.targets)}", 160)
-        lines.append(f"  {what} {step.step_index}: {step.status}{tries}{by}  {about}{code}")
-        if step.status == "in_doubt":
-            lines.append(
-                f"    look, then: madflow resolve {step.idempotency_key[:16]} --as done|failed|retry --by NAME"
-            )
+        lines += _step_lines(step, where)
     for reason in receipt.reasons:
-        lines += [f"  {reason['code']}: {line}" for line in clean(str(reason["message"])).splitlines()[:1]]
-        lines += [f"    {line}" for line in clean(str(reason["message"])).splitlines()[1:]]
+        first, *rest = clean(str(reason["message"])).splitlines() or [""]
+        lines += [f"  {reason['code']}: {first}", *(f"    {line}" for line in rest)]
     if receipt.waits_for:
         lines.append(f"  waits for: {one_line(receipt.waits_for, 300)}")
+    if receipt.status == "compensated":
+        lines.append("To try again, propose the plan under a new id: this one is closed.")
     lines.append(f"Commit: {receipt.commit_id}  proposal {one_line(receipt.proposal_id, 120)}")
     return "\n".join(lines) + "\n"
+
+
+def _step_lines(step: StepReceipt, where: str) -> list[str]:
+    result, what = step.result or {}, "undo" if step.direction == "undo" else "step"
+    said = one_line(str(result.get("message") or ""), 300)
+    tries = f", attempt {step.attempts}" if step.attempts > 1 else ""
+    code = f" ({step.error_code}{f': {said}' if said else ''})" if step.error_code else ""
+    by = f", said by {one_line(step.resolved_by, 80)}" if step.resolved_by else ""
+    about = one_line(f"{step.step} {', '.join(step.targets)}", 160)
+    lines = [f"  {what} {step.step_index}: {step.status}{tries}{by}  {about}{code}"]
+    if step.status in ("failed", "in_doubt"):
+        for name in ("stdout", "stderr"):
+            tail = clean(str(result.get(name) or "")).splitlines()[-OUTPUT_LINES:]
+            lines += [f"    {name}: {one_line(line, 200)}" for line in tail]
+    if step.status == "in_doubt":
+        key = step.idempotency_key[:16]
+        lines.append(f"    look, then: madflow resolve {key} --as done|failed|retry --by NAME{where}")
+    return lines

@@ -27,6 +27,7 @@ __all__ = [
     "check_root",
     "ledger_option",
     "ledger_path",
+    "open_existing",
     "open_for_reading",
     "open_for_writing",
     "run_options",
@@ -214,6 +215,12 @@ def open_for_reading(path: Path) -> SqliteLedger:
         return open_ledger(path, readonly=True)
     except (OSError, LedgerError) as error:
         raise _unusable(path, error) from error
+
+
+def open_existing(path: Path) -> SqliteLedger:
+    """A ledger that is there, opened for writing: a mistyped name makes none. Raises ConfigError as it says so."""
+    open_for_reading(path).close()
+    return open_for_writing(path)
 
 
 def _unusable(path: Path, error: Exception) -> Exception:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .committing import commit_options, committer_of, open_committer_ledger, receipt_exit, receipt_text, run_async
+from .committing import (
+    commit_options,
+    committer_of,
+    open_committer_ledger,
+    receipt_exit,
+    receipt_text,
+    run_async,
+    where_given,
+)
 from .exits import DONE
-from .output import print_text
+from .output import note, print_text
 from .text import json_text
+
+if TYPE_CHECKING:
+    from ..ledger.sqlite import SqliteLedger
 
 __all__ = ["command"]
 
@@ -25,11 +37,30 @@ def command(wait_s: float, as_json: bool, **options: Any) -> int:
     """
     ledger = open_committer_ledger(options["root"], options["ledger"])
     try:
-        receipts = run_async(committer_of(ledger, options).recover(wait_s=wait_s))
+        committer = committer_of(ledger, options)
+        receipts = run_async(committer.recover(wait_s=wait_s))
+        elsewhere = _open_elsewhere(ledger, committer.scope)
     finally:
         ledger.close()
+    for scope, count in elsewhere.items():
+        note(f"scope {scope!r} has {count} open: madflow recover{where_given(options)} --scope {shlex.quote(scope)}")
     if as_json:
         print_text(json_text({"receipts": [receipt.to_json() for receipt in receipts]}))
     else:
-        print_text("\n".join(map(receipt_text, receipts)) if receipts else "nothing to recover\n")
+        told = [receipt_text(receipt, where_given(options)) for receipt in receipts]
+        print_text("\n".join(told) or "nothing to recover\n")
     return max((receipt_exit(receipt) for receipt in receipts), default=DONE)
+
+
+def _open_elsewhere(ledger: SqliteLedger, scope: str) -> dict[str, int]:
+    """How many commits are open in each other scope of the ledger; only scopes that have some."""
+    from ..commit.snapshot import load_journal
+    from ..commit.streams import COMMITS
+
+    others = (name.removeprefix(COMMITS) for name in ledger.streams() if name.startswith(COMMITS))
+    counts = {
+        other: sum(state.admitted and not state.closed for state in load_journal(ledger, other).commits.values())
+        for other in others
+        if other != scope
+    }
+    return {other: count for other, count in counts.items() if count}

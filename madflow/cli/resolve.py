@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .committing import commit_options, committer_of, open_committer_ledger, receipt_text, run_async
+from .committing import commit_options, committer_of, open_committer_ledger, receipt_text, run_async, where_given
 from .exits import DONE, UNDECIDED
 from .output import print_text
 from .text import json_text, one_line
@@ -26,7 +26,7 @@ def command(key: str, word: str, by: str, note: str, wait_s: float, as_json: boo
     """Say of a step in doubt that it happened (done), did not (failed), or may be tried again (retry).
 
     KEY is its idempotency key; the first 8 characters are enough. The first word counts: exit code 3 where somebody
-    was faster.
+    was faster, or where the commit still waits.
     """
     ledger = open_committer_ledger(options["root"], options["ledger"])
     try:
@@ -38,5 +38,6 @@ def command(key: str, word: str, by: str, note: str, wait_s: float, as_json: boo
         print_text(json_text({**said, "receipt": outcome.receipt.to_json()}))
     else:
         first = "" if outcome.applied else "somebody was first: "
-        print_text(f"{first}{outcome.word}, said by {one_line(outcome.by, 80)}\n{receipt_text(outcome.receipt)}")
-    return DONE if outcome.applied else UNDECIDED
+        told = receipt_text(outcome.receipt, where_given(options))
+        print_text(f"{first}{outcome.word}, said by {one_line(outcome.by, 80)}\n{told}")
+    return DONE if outcome.applied and outcome.receipt.status != "pending" else UNDECIDED

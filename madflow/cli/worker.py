@@ -26,9 +26,11 @@ __all__ = ["command"]
 def command(requested_only: bool, quiet: bool, **options: Any) -> int:
     """A long-running node: campaigns, and as the leader commits every approved proposal that the policy allows.
 
+    The default ledger is made where there is none yet; one that --ledger names has to be there.
+
     SIGINT or SIGTERM lets it finish what runs, resign, and end with 0.
     """
-    ledger = open_committer_ledger(options["root"], options["ledger"])
+    ledger = open_committer_ledger(options["root"], options["ledger"], create=True)
     try:
         asyncio.run(_work(committer_of(ledger, options), approved=not requested_only, quiet=quiet))
     finally:
