@@ -17,7 +17,7 @@ from .text import json_text, one_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..panel.history import History
+    from ..panel.history import History, Row
 
 __all__ = ["command"]
 
@@ -67,7 +67,7 @@ def _text(found: History) -> str:
             row.proposer,
             _time(row.decided_ms),
             f"{row.created_at[:16]}Z",
-            row.summary + (f" (modifies {row.supersedes})" if row.supersedes else ""),
+            _marks(row) + row.summary + (f" (modifies {row.supersedes})" if row.supersedes else ""),
         )
         for row in found.rows
     ]
@@ -87,6 +87,10 @@ def _text(found: History) -> str:
         said = [(str(seats), text) for text, seats in found.objections[:_OBJECTIONS]]
         console.print("\nCommon objections", _table(("seats", "what they said"), said))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _marks(row: Row) -> str:
+    return f"(in {len(row.scopes)} scopes: {', '.join(row.scopes)}) " if len(row.scopes) > 1 else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -12,14 +12,14 @@ import click
 from ..errors import ConfigError, LedgerCorrupt
 from .audit_text import stats_text, story_text
 from .exits import DONE, ERROR
-from .options import check_out, check_root, ledger_option, ledger_path, open_for_reading, open_for_writing
+from .options import check_out, check_root, ledger_option, ledger_path, open_existing, open_for_reading
 from .output import note, print_text, write_lines
 from .propose import parse_duration
 from .text import clean, json_text, one_line
 
 if TYPE_CHECKING:
     from ..commit.audit import Verified
-    from ..ports import Record
+    from ..ports import Ledger, Record
 
 __all__ = ["command"]
 
@@ -31,8 +31,20 @@ def command() -> None:
     """What was recorded: read it, check it, keep a copy, count, and remove what is no longer needed."""
 
 
+_PROPOSAL = click.option(
+    "--proposal", "proposal_id", metavar="ID", default="", help="Only what is about this proposal or debate."
+)
+
+
+def _named(ledger: Ledger, asked: str) -> str:
+    """The proposal or debate that is meant. Raises UnknownProposal, which is a usage error."""
+    from ..commit.named import subject_named
+
+    return subject_named(ledger, asked) if asked else ""
+
+
 @command.command("log")
-@click.option("--proposal", "proposal_id", metavar="ID", default="", help="Only what is about this proposal.")
+@_PROPOSAL
 @click.option("--scope", metavar="NAME", default="", help="Only this scope's commits, requests and elections.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, help="The last so many.")
 @click.option("--accounts", is_flag=True, help="Also what each call of a debate was charged, and snapshots.")
@@ -44,6 +56,7 @@ def _log(*, proposal_id: str, scope: str, limit: int, accounts: bool, root: str,
 
     opened = open_for_reading(ledger_path(ledger, check_root(root)))
     try:
+        proposal_id = _named(opened, proposal_id)
         last: deque[Record] = deque(maxlen=limit)
         count = 0
         for record in records_of(opened, proposal_id=proposal_id, scope=scope, accounts=accounts):
@@ -59,17 +72,24 @@ def _log(*, proposal_id: str, scope: str, limit: int, accounts: bool, root: str,
 
 @command.command("verify")
 @click.argument("file", metavar="[FILE]", default="")
+@_PROPOSAL
 @ledger_option
 @_JSON
-def _verify(file: str, root: str, ledger: str, as_json: bool) -> int:
+def _verify(file: str, proposal_id: str, root: str, ledger: str, as_json: bool) -> int:
     """Check the ledger, or the export FILE: the chain, slots, terms, every promise of the commit layer, and that all
-    debates and votes fold again. Exit code 1 where something is wrong."""
-    from ..commit.audit import Verified, verify_all
+    debates and votes fold again. Exit code 1 where something is wrong.
+
+    With --proposal: the whole chain, and of the rest what belongs to that proposal.
+    """
+    from ..commit.audit import Verified, verify_all, verify_proposal
     from ..commit.exported import read_export
+
+    def checked(opened: Ledger) -> Verified:
+        return verify_proposal(opened, proposal_id) if proposal_id else verify_all(opened)
 
     if file:
         try:
-            found = verify_all(read_export(Path(file)))
+            found = checked(read_export(Path(file)))
         except LedgerCorrupt as error:
             found = Verified(0, 0, 0, (str(error),))
         except OSError as error:
@@ -81,7 +101,7 @@ def _verify(file: str, root: str, ledger: str, as_json: bool) -> int:
             found = Verified(0, 0, 0, (str(error),))
         else:
             try:
-                found = verify_all(opened)
+                found = checked(opened)
             finally:
                 opened.close()
     print_text(json_text(found.to_json()) if as_json else _verified(found))
@@ -98,15 +118,23 @@ def _verified(found: Verified) -> str:
 
 @command.command("export")
 @click.option("--out", metavar="FILE", default="", help="Write it here (default: stdout).")
+@_PROPOSAL
 @ledger_option
-def _export(out: str, root: str, ledger: str) -> None:
+def _export(out: str, proposal_id: str, root: str, ledger: str) -> None:
     """Print all records as JSON lines, and a trailer with their count and the last hash. Keep the trailer elsewhere: it
-    is what shows a cut at the end."""
+    is what shows a cut at the end.
+
+    With --proposal it is an excerpt: that proposal's lines, for reading. It has no chain, so `verify` refuses it.
+    """
+    from ..commit.exported import excerpt_lines
+
     if out:
         check_out(Path(out))
     opened = open_for_reading(ledger_path(ledger, check_root(root)))
     try:
-        count = write_lines(Path(out) if out else None, opened.export_lines())
+        about = _named(opened, proposal_id)
+        lines = excerpt_lines(opened, about) if about else opened.export_lines()
+        count = write_lines(Path(out) if out else None, lines)
     finally:
         opened.close()
     note(f"{count - 1} records and the trailer" + (f" in {one_line(out, 300)}" if out else ""))
@@ -114,15 +142,16 @@ def _export(out: str, root: str, ledger: str) -> None:
 
 @command.command("stats")
 @click.option("--scope", metavar="NAME", default="", help="Only this scope.")
+@_PROPOSAL
 @ledger_option
 @_JSON
-def _stats(scope: str, root: str, ledger: str, as_json: bool) -> None:
+def _stats(scope: str, proposal_id: str, root: str, ledger: str, as_json: bool) -> None:
     """Count: why steps fail, how often commits are taken back, conflicts, doubts, latencies, elections."""
     from ..commit.stats import stats as count
 
     opened = open_for_reading(ledger_path(ledger, check_root(root)))
     try:
-        found = count(opened, scope)
+        found = count(opened, scope, _named(opened, proposal_id))
     finally:
         opened.close()
     print_text(json_text(found) if as_json else stats_text(found))
@@ -144,8 +173,7 @@ def _prune(before: str, dry_run: bool, root: str, ledger: str, as_json: bool) ->
 
     path, now_ms = ledger_path(ledger, check_root(root)), SystemClock().now_ms()
     before_ms = now_ms - parse_duration("--before", before) * 1000
-    open_for_reading(path).close()  # a ledger that is not there is not made
-    opened = open_for_reading(path) if dry_run else open_for_writing(path)
+    opened = open_for_reading(path) if dry_run else open_existing(path)
     try:
         if dry_run:
             chosen, erased = prunable(opened, before_ms=before_ms, now_ms=now_ms), None

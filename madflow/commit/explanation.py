@@ -16,17 +16,16 @@ from typing import Any, Final
 
 from ..core.gate import Known
 from ..core.journal import CommitState, Journal, KeyState, commit_id
-from ..core.panel import DEBATES_PROPOSAL
-from ..errors import UnknownProposal
 from ..ports import Ledger, Record
+from .binding import bound_scope
 from .known import known_proposal
+from .named import proposal_named, scopes_of
 from .receipt import Receipt, receipt_of
 from .story import summary_of, tell
-from .streams import COMMITS, DEBATES, PANELS, REQUESTS
+from .streams import REQUESTS
 
-__all__ = ["KEY_PREFIX_MIN", "Explanation", "explain"]
+__all__ = ["Explanation", "explain"]
 
-KEY_PREFIX_MIN: Final = 8
 _LISTED_MAX: Final = 20
 _UNDECIDED: Final = {
     "budget_exceeded": "its budget ran out before the panel had decided",
@@ -86,8 +85,8 @@ def explain(ledger: Ledger, asked: str, *, now_ms: int) -> Explanation:
         UnknownProposal: the ledger knows nothing of that name, or several things.
         LedgerError: the records cannot be read.
     """
-    scopes = {name.removeprefix(COMMITS): ledger.read(name) for name in ledger.streams() if name.startswith(COMMITS)}
-    name = _proposal_of(ledger, asked, scopes)
+    scopes = scopes_of(ledger)
+    name = proposal_named(ledger, asked, scopes)
     known = known_proposal(ledger, name, now_ms=now_ms)
     if known is not None:
         name = known.proposal_id
@@ -99,34 +98,11 @@ def explain(ledger: Ledger, asked: str, *, now_ms: int) -> Explanation:
         ("Who approved it?", _approved(known)),
         ("Who carried it out?", _executed(commits)),
         ("What happened?", (*_happened(commits), *_refused_files(ledger, name))),
-        ("Are there duplicate keys?", _duplicates(commits)),
+        ("Are there duplicate keys?", _duplicates(commits, bound_scope(ledger, name))),
         ("Did submitters conflict?", _conflicts(commits)),
     )
     receipts = tuple(receipt_of(one.scope, name, one.state) for one in commits)
     return Explanation(asked, name, where, answer, answers, _commands(name, known, commits), receipts)
-
-
-def _proposal_of(ledger: Ledger, asked: str, scopes: Mapping[str, Sequence[Record]]) -> str:
-    streams = set(ledger.streams())
-    debate = DEBATES_PROPOSAL.sub("", asked)
-    if f"{PANELS}{asked}" in streams:
-        return asked
-    if f"{DEBATES}{debate}" in streams:
-        return asked if debate != asked else f"{asked}-p1"
-    found = set()
-    for records in scopes.values():
-        for record in records:
-            names = [str(record.payload.get(field) or "") for field in ("commit_id", "idempotency_key")]
-            close = any(name.startswith(asked) for name in names) and len(asked) >= KEY_PREFIX_MIN
-            if close or record.payload.get("proposal_id") == asked:
-                found.add(str(record.payload["proposal_id"]))
-    if len(found) != 1:
-        raise UnknownProposal(
-            f"the ledger knows {len(found) or 'no'} proposals, debates, commits or keys by {asked[:100]!r}; "
-            "`madflow history` lists proposals, `madflow ledger log` keys; of a commit's id or a key the first "
-            f"{KEY_PREFIX_MIN} characters are enough where they name one"
-        )
-    return found.pop()
 
 
 def _commit_of(ledger: Ledger, scope: str, name: str, records: Sequence[Record]) -> _Commit | None:
@@ -143,7 +119,9 @@ def _commit_of(ledger: Ledger, scope: str, name: str, records: Sequence[Record])
 
 
 def _where(known: Known | None, commits: Sequence[_Commit]) -> tuple[str, str]:
-    for one in commits:
+    for one in sorted(commits, key=lambda one: not one.state.admitted):  # a refusal elsewhere is not where it ended
+        if not one.state.admitted and any(other.state.admitted for other in commits):
+            continue
         ended = _ended(one.state)
         if ended:
             return ended
@@ -277,8 +255,14 @@ def _refused_files(ledger: Ledger, name: str) -> Iterator[str]:
                     yield f"{told.who} {told.what}: {told.result}"
 
 
-def _duplicates(commits: Sequence[_Commit]) -> tuple[str, ...]:
-    lines = []
+def _duplicates(commits: Sequence[_Commit], bound: str) -> tuple[str, ...]:
+    lines = [f"the proposal belongs to scope {bound}; no other commits it"] if bound else []
+    admitted = [one.scope for one in commits if one.state.admitted]
+    if len(admitted) > 1:
+        lines = [
+            f"Yes, two of each step: scopes {', '.join(admitted)} have all admitted it, each under keys of its own"
+            f"{f'; it belongs to {bound}' if bound else ''}. What it does may have happened once in each."
+        ]
     for one in commits:
         terminal = Counter(
             str(record.payload["idempotency_key"])
@@ -328,7 +312,7 @@ def _commands(name: str, known: Known | None, commits: Sequence[_Commit]) -> tup
             found.append(f"madflow resolve {key.key[:16]} --as done|failed|retry --by NAME")
         if one.state.admitted and not one.state.closed and not one.state.doubts:
             found.append("madflow recover")
-        if one.state.status == "rejected":
+        if one.state.status == "rejected" and not any(other.state.admitted for other in commits):
             found.append(f"madflow commit {name}")
     if not commits and known is not None and known.body is not None and not known.open:
         result = known.body["decision"]["result"]

@@ -5,7 +5,8 @@ nothing. What it leaves behind is counted instead: attempts that were lost with 
 began and another ended, and requests for a proposal that was asked for before.
 
 Latencies are nearest-rank percentiles, in milliseconds: of a step, from its effect's start to its end, as measured by
-the submitter; of a commit, from its first request to its end, by the ledger's clock.
+the submitter; of a commit, by the ledger's clock, from the request that was admitted to its end. That is the first one
+behind the last that the gate refused; where a worker took the proposal up unasked, it is the first intent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..core.journal import Journal, commit_id
 from ..ports import Ledger, Record
+from .named import is_about
 from .streams import COMMITS, ELECTIONS, REQUESTS
 
 __all__ = ["percentiles", "stats"]
@@ -66,8 +68,12 @@ class _Counts:
             self.steps.setdefault(self.kinds.get(key, "unknown"), []).append(payload["latency_ms"])
 
 
-def stats(ledger: Ledger, scope: str = "") -> dict[str, Any]:
+def stats(ledger: Ledger, scope: str = "", proposal_id: str = "") -> dict[str, Any]:
     """The figures of all scopes together, or of one, as plain JSON data; `madflow ledger stats --json` shows the names.
+
+    Args:
+        proposal_id: of a proposal or a debate, only its requests and commits; `elections` are then of the scopes that
+            have such a commit.
 
     Raises:
         LedgerError: the records cannot be read.
@@ -79,18 +85,21 @@ def stats(ledger: Ledger, scope: str = "") -> dict[str, Any]:
     for name in names:
         if scope and name != scope:
             continue
-        records = ledger.read(f"{COMMITS}{name}")
+        stream = ledger.read(f"{COMMITS}{name}")
+        records = [record for record in stream if not proposal_id or _about(record, proposal_id)]
         for record in records:
             counts.add(record)
         journal = Journal(records)
         statuses.update(commit.status for commit in journal.commits.values())
         keys += sum(1 for key in journal.keys.values() if key.attempt)
-        first = _asked(ledger, name, asked, counts.refusals)
+        requests = _asked(ledger, name, asked, counts.refusals, proposal_id)
+        began = _began(records, requests)
         for commit in journal.commits.values():
             taken_over += len(counts.terms.get(commit.commit_id, ())) > 1
             if commit.closed:
-                whole.append(max(0, commit.last_ms - first.get(commit.commit_id, commit.first_ms)))
-        elections[name] = _elections(ledger, name, records)
+                whole.append(max(0, commit.last_ms - began.get(commit.commit_id, commit.first_ms)))
+        if records or not proposal_id:
+            elections[name] = _elections(ledger, name, stream)
     closed = statuses["committed"] + statuses["compensated"]
     doubted = sum(counts.doubts.values())
     return {
@@ -127,20 +136,42 @@ def stats(ledger: Ledger, scope: str = "") -> dict[str, Any]:
     }
 
 
-def _asked(ledger: Ledger, scope: str, asked: Counter[str], refusals: Counter[str]) -> Mapping[str, int]:
-    """Count the requests for commits, and the files that were refused; when each commit was first asked for."""
-    first: dict[str, int] = {}
+def _asked(
+    ledger: Ledger, scope: str, asked: Counter[str], refusals: Counter[str], proposal_id: str
+) -> Mapping[str, list[Record]]:
+    """Count the requests for commits, and the files that were refused; the requests for each commit, in their order."""
+    found: dict[str, list[Record]] = {}
     asked.update({"requests": 0, "repeated": 0, "files_refused": 0})
     for record in ledger.read(f"{REQUESTS}{scope}", pruned="skip"):
+        if proposal_id and not _about(record, proposal_id):
+            continue
         if record.kind == "commit":
             name = commit_id(scope, str(record.payload.get("proposal_id")))
             asked["requests"] += 1
-            asked["repeated"] += name in first
-            first.setdefault(name, record.at_ms)
+            asked["repeated"] += name in found
+            found.setdefault(name, []).append(record)
         elif record.kind == "refused":
             asked["files_refused"] += 1
             refusals.update({str(reason.get("code")) for reason in record.payload.get("reasons") or ()})
-    return first
+    return found
+
+
+def _about(record: Record, proposal_id: str) -> bool:
+    return is_about(str(record.payload.get("proposal_id") or ""), proposal_id)
+
+
+def _began(records: Sequence[Record], requests: Mapping[str, Sequence[Record]]) -> dict[str, int]:
+    """When what came to each admitted commit began: at the request that was admitted, or its first intent."""
+    answered: dict[str, int] = {}
+    began: dict[str, int] = {}
+    for record in records:
+        name = str(record.payload.get("commit_id"))
+        if record.kind == "rejected":
+            answered[name] = max(answered.get(name, 0), int(record.payload["result"].get("request") or 0))
+        elif record.kind == "intent" and name not in began:
+            between = (r.at_ms for r in requests.get(name, ()) if answered.get(name, 0) < r.seq < record.seq)
+            began[name] = next(between, record.at_ms)
+    return began
 
 
 def _elections(ledger: Ledger, scope: str, records: Sequence[Record]) -> dict[str, int]:

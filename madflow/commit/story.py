@@ -12,7 +12,7 @@ from typing import Any, Final
 from ..core.journal import record_of
 from ..core.panel import DEBATES_PROPOSAL
 from ..ports import Ledger, Record
-from .streams import COMMITS, DEBATES, ELECTIONS, PANELS, REQUESTS, SNAPSHOTS
+from .streams import BOUND, COMMITS, DEBATES, ELECTIONS, PANELS, REQUESTS, SNAPSHOTS
 from .when import rfc3339
 
 __all__ = ["Told", "plain_record", "records_of", "summary_of", "tell"]
@@ -60,7 +60,7 @@ def records_of(ledger: Ledger, *, proposal_id: str = "", scope: str = "", accoun
 
     Args:
         proposal_id: only what is about this proposal, or the debate of this id: the debate or the vote, its requests,
-            its commits, and the elections of the terms that carried them out.
+            its commits, the scope it belongs to, and the elections of the terms that carried them out.
         scope: only this scope's commits, requests and elections.
         accounts: also what a debate's calls were charged, and snapshots.
     """
@@ -82,7 +82,9 @@ def _about(ledger: Ledger, proposal_id: str, scope: str) -> Callable[[Record], b
     keys: set[str] = set()
 
     def named(payload: Mapping[str, Any]) -> bool:
-        name = str(payload.get("proposal_id") or "")
+        return is_named(str(payload.get("proposal_id") or ""))
+
+    def is_named(name: str) -> bool:
         return name == proposal_id or (
             versions is not None and debate == proposal_id and versions.sub("", name) == debate
         )
@@ -96,7 +98,7 @@ def _about(ledger: Ledger, proposal_id: str, scope: str) -> Callable[[Record], b
 
     def wanted(record: Record) -> bool:
         payload, (kind_of, _, name) = record.payload, record.stream.partition("/")
-        if record.stream in own:
+        if record.stream in own or (f"{kind_of}/" == BOUND and is_named(name)):
             return True
         if f"{kind_of}/" not in (COMMITS, REQUESTS, ELECTIONS) or (scope and name != scope):
             return False
@@ -288,6 +290,11 @@ def _snapshot(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     return {"what": f"{kind} of commit records up to place {payload.get('place')}"}
 
 
+def _bound(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    what = f"the proposal belongs to scope {_text(payload, 'scope')} from here on" if kind == "bound" else kind
+    return {"role": "submitter", "what": what}
+
+
 def _pruned(kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     return {"what": f"payloads of {payload.get('count')} records {kind}"}
 
@@ -304,5 +311,6 @@ _WORDS: Final[Mapping[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]]] 
     REQUESTS: _request,
     ELECTIONS: _election,
     SNAPSHOTS: _snapshot,
+    BOUND: _bound,
     "pruned/": _pruned,
 }

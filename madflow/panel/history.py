@@ -62,6 +62,7 @@ class Row:
         source: "panel" or "debate". result: of the vote. status: the last thing that is known of it.
         decided_ms: milliseconds from the proposal to the end of its vote; None while it is open.
         choices: agent to what it chose, valid ballots only.
+        scopes: where the gate admitted it; more than one means that it may have been carried out twice.
     """
 
     proposal_id: str
@@ -79,13 +80,15 @@ class Row:
     objections: tuple[Objection, ...] = ()
     supersedes: str = ""
     superseded_by: str = ""
+    scopes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""
         names = ("proposal_id", "source", "status", "result", "proposer", "task_id", "summary", "rule", "created_at")
         data: dict[str, Any] = {name: getattr(self, name) for name in names}
         links = {"supersedes": self.supersedes or None, "superseded_by": self.superseded_by or None}
-        return {**data, "decided_ms": self.decided_ms, "choices": dict(sorted(self.choices.items())), **links}
+        choices, scopes = dict(sorted(self.choices.items())), list(self.scopes)
+        return {**data, "decided_ms": self.decided_ms, "choices": choices, **links, "scopes": scopes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,7 @@ class _After:
     """What the ledger knows beside a proposal's own stream."""
 
     commits: dict[str, str] = field(default_factory=dict)
+    scopes: dict[str, list[str]] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)
 
 
@@ -221,7 +225,11 @@ def _after(ledger: Ledger, streams: Sequence[str]) -> _After:
     for name in streams:
         if name.startswith("commit/"):
             for commit in Journal(ledger.read(name)).commits.values():
-                after.commits[commit.proposal_id] = _COMMITS.get(commit.status, commit.status)
+                own = after.scopes.setdefault(commit.proposal_id, [])
+                if commit.admitted or not own:  # a refusal elsewhere does not hide where it was carried out
+                    after.commits[commit.proposal_id] = _COMMITS.get(commit.status, commit.status)
+                if commit.admitted:
+                    own.append(name.removeprefix("commit/"))
         elif name.startswith("mediation/"):
             taken = [record.payload for record in ledger.read(name) if record.kind == "superseded"]
             if taken:
@@ -297,6 +305,7 @@ def _row(
         objections=(*objections, *(item for item in noted if item.agent not in spoken)),
         supersedes=str(content.get("supersedes") or ""),
         superseded_by=superseded_by,
+        scopes=tuple(after.scopes.get(name, ())),
     )
 
 

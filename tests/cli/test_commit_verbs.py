@@ -103,6 +103,30 @@ def test_a_dry_run_of_what_is_committed_already(here: Cli) -> None:
     assert refused.code == 3 and "votes_differ" in {reason["code"] for reason in refused.json["reasons"]}
 
 
+MISTYPED = [
+    ["recover"],
+    ["leader", "status"],
+    ["leader", "transfer", "w2"],
+    ["leader", "resign"],
+    ["resolve", "0123456789", "--as", "done", "--by", "ann"],
+    ["commit", "one"],
+    ["commit", "one.json"],
+    ["commit", "one", "--dry-run"],
+    ["worker"],
+]
+
+
+@pytest.mark.parametrize("args", MISTYPED, ids=lambda args: "-".join(args[:2]))
+def test_a_mistyped_ledger_is_not_made(here: Cli, args: list[str]) -> None:
+    """Would catch an empty ledger that answers for the one that was meant."""
+    Path("one.json").write_text("{}")
+    ran = here(*args, "--ledger", "legder.db")
+    assert (ran.code, ran.out) == (2, "") and "there is no ledger at legder.db" in ran.err
+    if args != ["worker"]:  # which makes the default one: it may be the first to be started
+        assert here(*args).code == 2
+    assert not Path("legder.db").exists() and not Path(".madflow").exists()
+
+
 def test_exit_codes(here: Cli) -> None:
     """Would catch a script that takes a refusal, a rollback or a doubt for success."""
     approved(here, "denied", {"step": "command", "cmd": ["rm", "x"]})
@@ -115,7 +139,7 @@ def test_exit_codes(here: Cli) -> None:
     assert missing.code == 2 and "no such file" in missing.err and missing.out == ""
     Path("broken.json").write_text("{")
     assert here("commit", "broken.json").code == 2
-    assert here("commit", "nothing-of-that-name").code == 3
+    assert here("commit", "nothing-of-that-name").code == 2
     assert here("commit", "denied", "--policy", "gone.toml").code == 2
     Path("policy.toml").write_text("[[allow]\n")
     broken = here("commit", "denied", "--json")
@@ -126,6 +150,7 @@ def test_exit_codes(here: Cli) -> None:
     "name", ["own_steps_here", "own_steps_here:gone", "own_steps_here:none", "no_such_module:steps"]
 )
 def test_steps_that_cannot_be_loaded(here: Cli, name: str) -> None:
+    approved(here, "x", WRITE)
     ran = here("commit", "x", "--steps", name)
     assert ran.code == 2 and f"--steps {name}" in ran.err
 
@@ -157,6 +182,7 @@ def test_the_human_that_a_proposal_stops_for(here: Cli) -> None:
 
 
 def test_who_leads_when_nobody_does(here: Cli) -> None:
+    approved(here, "one", WRITE)
     assert here("leader", "status").code == 3
     assert here("leader", "status", "--json").json == {"scope": "root", "leader": None}
     assert here("leader", "resign").code == 3

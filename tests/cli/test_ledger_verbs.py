@@ -82,7 +82,29 @@ def test_the_log_can_be_cut_and_filtered(committed: Cli) -> None:
     scope = committed("explain", "p1", "--json").json["commits"][0]["scope"]
     streams = {record["stream"] for record in committed("ledger", "log", "--scope", scope, "--json").json["records"]}
     assert streams == {f"commit/{scope}", f"requests/{scope}", f"election/{scope}"}
-    assert committed("ledger", "log", "--proposal", "nobody").out == "no records\n"
+
+
+def test_one_proposal_only(committed: Cli) -> None:
+    """Would catch a mistyped id that is answered with success, another proposal's lines in an excerpt, or an excerpt
+    that passes for an export."""
+    for verb in ("log", "verify", "export", "stats"):
+        missing = committed("ledger", verb, "--proposal", "nobody")
+        assert missing.code == 2 and "no proposals" in missing.err and missing.out == "", verb
+    assert committed("ledger", "verify", "--proposal", "p1").out.endswith(" records, 1 scopes, 1 debates and votes\n")
+    assert committed("ledger", "stats", "--proposal", "p2", "--json").json["commits"] == {"compensated": 1}
+    assert committed("ledger", "export", "--out", "copy.jsonl").code == 0
+    whole = Path("copy.jsonl").read_text().splitlines()
+    assert committed("ledger", "verify", "copy.jsonl", "--proposal", "p2").code == 0
+    assert committed("ledger", "export", "--proposal", "p2", "--out", "p2.jsonl").code == 0
+    *own, last = Path("p2.jsonl").read_text().splitlines()
+    assert set(own) < set(whole) and '"p2"' in "".join(own) and '"p1"' not in "".join(own)
+    of = json.loads(whole[-1])
+    trailer = {"count": len(own), "excerpt": True, "of_count": of["count"], "of_head": of["head"], "proposal_id": "p2"}
+    assert json.loads(last) == trailer
+    told = committed("ledger", "log", "--accounts", "--proposal", "p2", "--json").json["records"]
+    assert [json.loads(line)["seq"] for line in own] == [record["seq"] for record in told]
+    refused = committed("ledger", "verify", "p2.jsonl")
+    assert refused.code == 2 and "is an excerpt" in refused.err and refused.out == ""
 
 
 def test_records_receipts_and_their_schemas(committed: Cli) -> None:

@@ -1,5 +1,6 @@
 """Verify, the story, figures and explanations, over real ledgers that real commits made."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,19 @@ import pytest
 from commit_bench import Bench, call, write
 from gate_debates import Clock, debate
 
-from madflow.commit.audit import PROBLEMS_MAX, verify_all
+from madflow.commit.audit import PROBLEMS_MAX, verify_all, verify_proposal
 from madflow.commit.explanation import Explanation, explain
 from madflow.commit.exported import ExportedLedger, read_export
 from madflow.commit.snapshot import take_snapshot
 from madflow.commit.stats import percentiles, stats
 from madflow.commit.steps import Step
 from madflow.commit.story import plain_record, records_of, tell
-from madflow.core.journal import CommitRecord
+from madflow.core.journal import CommitRecord, commit_id
+from madflow.core.plan import idempotency_key
 from madflow.errors import LedgerError, UnknownProposal
 from madflow.ledger.sqlite import open_ledger
 from madflow.panel.api import propose, vote
+from madflow.panel.history import history
 from madflow.ports import Entry, Event
 
 NOW = 1  # before any vote has expired
@@ -135,6 +138,58 @@ async def test_a_snapshot_is_compared_with_the_records(bench: Bench) -> None:
     await bench.ledger.record("snapshot/root", [Event("snapshot", {})], after=1)
     (problem,) = verify_all(bench.ledger).problems
     assert "cannot be used" in problem
+
+
+async def test_one_proposal_is_verified_after_the_whole_chain(bench: Bench, tmp_path: Path) -> None:
+    """Would catch a check of one proposal that blames it for another's records, or that overlooks its own."""
+    names = await every_ending(bench)
+    for name in names.values():
+        found = verify_proposal(bench.ledger, name)
+        assert (found.problems, found.scopes, found.proposals) == ((), 1, 1)
+        assert found.records == bench.ledger.verify(), "the chain is checked whole"
+        assert verify_proposal(export(bench, tmp_path / "copy.jsonl"), name) == found
+    with pytest.raises(UnknownProposal):
+        verify_proposal(bench.ledger, "nobody")
+    term = max(r.payload["term"] for r in bench.ledger.read("commit/root") if r.kind == "term_sealed")
+    forged = {"term": term, "commit_id": "c-1", "proposal_id": "bad", "idempotency_key": "k", "step_index": 0}
+    outcome = {**forged, "direction": "do", "attempt": 1, "result": {"status": "done"}}
+    await bench.ledger.append("root", term, [Entry(Event("outcome", outcome), "k/terminal")])
+    assert verify_proposal(bench.ledger, names["committed"]).problems == ()
+    assert any("c-1 is not the id" in problem for problem in verify_proposal(bench.ledger, "bad").problems)
+    bench.ledger.close()
+    bench.ledger = open_ledger(tmp_path / "sound.db")  # the bench checks its ledger at the end
+
+
+async def test_a_proposal_in_two_scopes_is_said(bench: Bench) -> None:
+    """Would catch silence about what was carried out twice, once in each scope under keys of its own."""
+    name = await bench.approved([write("a.txt")])
+    await bench.committer().commit(name)
+    refused = await bench.committer(scope="other").commit(name)
+    assert refused.reasons[0]["code"] == "other_scope" and verify_all(bench.ledger).problems == ()
+    found = explained(bench, name)
+    assert found.where == "nowhere" and found.commands == (), "it went well, whoever else was refused"
+    assert "belongs to scope root" in lines(found, "Are there duplicate keys?")
+    told = [tell(record).what for record in records_of(bench.ledger, proposal_id=name)]
+    assert "the proposal belongs to scope root from here on" in told
+    (row,) = history(bench.ledger).rows
+    assert (row.status, row.scopes) == ("committed", ("root",))
+    await forge_admission(bench, name, "third")
+    for problems in (verify_all(bench.ledger).problems, verify_proposal(bench.ledger, name).problems):
+        said = "\n".join(problems)
+        assert f"{name!r} was admitted in scopes 'root'" in said and "'third' (record" in said
+        assert "belongs to scope 'root'" in said
+    twice = lines(explained(bench, name), "Are there duplicate keys?")
+    assert twice.startswith("Yes, two of each step: scopes root, third") and "No:" not in twice
+    assert history(bench.ledger).rows[0].scopes == ("root", "third")
+
+
+async def forge_admission(bench: Bench, name: str, scope: str) -> None:
+    """As a submitter without the binding would have admitted it."""
+    (intent,) = [record for record in bench.ledger.read("commit/root") if record.kind == "intent"]
+    await bench.ledger.seal(scope, 1, Event("term_sealed", {"term": 1, "agent_id": "n", "node": "n"}))
+    key = idempotency_key(scope, name, 0, "do")
+    payload = {**intent.payload, "term": 1, "commit_id": commit_id(scope, name), "idempotency_key": key}
+    await bench.ledger.append(scope, 1, [Entry(Event("intent", payload), f"{key}/intent")])
 
 
 async def test_problems_are_bounded(tmp_path: Path) -> None:
@@ -297,7 +352,9 @@ async def test_every_kind_of_record_is_told_whatever_it_holds(bench: Bench) -> N
     records = list(records_of(bench.ledger, accounts=True))
     assert len(records) == len(list(bench.ledger.scan())) and names
     told_of = {record.stream.partition("/")[0] for record in records_of(bench.ledger)}
-    assert told_of == {"debate", "proposal", "requests", "election", "commit"}, "no accounts, no snapshots unless asked"
+    assert told_of == {"debate", "proposal", "requests", "election", "commit", "bound"}, (
+        "no accounts, no snapshots unless asked"
+    )
     for record in records:
         assert tell(record).what
         for value in (None, [1], "x", {}):
@@ -328,6 +385,35 @@ async def test_the_figures(bench: Bench) -> None:
     assert (after["in_doubt"]["open"], after["in_doubt"]["resolved_ms"]["n"]) == (0, 1)
     assert after["conflicts"]["taken_over"] == 1
     assert stats(bench.ledger, "elsewhere")["commits"] == {}
+
+
+async def test_a_commit_takes_as_long_as_what_was_admitted(bench: Bench) -> None:
+    """Would catch the days between a request that the gate refused and the one that it let in, as a commit's."""
+    name = await bench.approved([write("a.txt")])
+    asked = {"proposal_id": name, "by": "ann"}
+    first = (await bench.ledger.record("requests/root", [Event("commit", asked)], after=0))[0]
+    await bench.ledger.seal("root", 1, Event("term_sealed", {"term": 1, "agent_id": "n", "node": "n"}))
+    common = {"term": 1, "commit_id": commit_id("root", name), "proposal_id": name, "proposal_digest": "d"}
+    result = {"reasons": [{"code": "no_policy", "message": "", "step": None}], "request": first.seq}
+    said = {**common, "agent_id": "n", "role": "submitter", "node": "n", "result": result, "error_code": "no_policy"}
+    await bench.ledger.append("root", 1, [Entry(Event("rejected", said), "")])
+    await asyncio.sleep(0.3)
+    second = (await bench.ledger.record("requests/root", [Event("commit", asked)], after=1))[0]
+    assert (await bench.committer().recover(wait_s=5))[0].committed
+    closed = bench.ledger.read("commit/root")[-1]
+    took = stats(bench.ledger)["latency_ms"]["commit"]
+    assert took["n"] == 1 and took["max"] == closed.at_ms - second.at_ms < closed.at_ms - first.at_ms - 250
+
+
+async def test_the_figures_of_one_proposal(bench: Bench) -> None:
+    """Would catch another proposal's failures among one's own."""
+    names = await every_ending(bench)
+    figures = {ending: stats(bench.ledger, proposal_id=name) for ending, name in names.items()}
+    assert [one["commits"] for one in figures.values()] == [{ending: 1} for ending in figures]
+    assert figures["compensated"]["failures"] == {"exit_code": 1} and figures["committed"]["failures"] == {}
+    assert {one["conflicts"]["requests"] for one in figures.values()} == {1}
+    assert figures["in_doubt"]["latency_ms"]["commit"] is None and figures["rejected"]["conflicts"]["rate"] == 1.0
+    assert stats(bench.ledger, proposal_id="nobody")["elections"] == {}
 
 
 @pytest.mark.parametrize(
