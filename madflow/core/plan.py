@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from ..errors import PlanError
 from .canonical import digest
 from .policy import Policy
+from .wording import first_problem
 
 __all__ = [
     "ABSENT",
@@ -332,6 +333,17 @@ Step: TypeAlias = Annotated[
     ReadStep | WriteStep | PatchStep | CommandStep | TestStep | HttpStep | SqlStep | GitCommitStep | CallStep,
     Field(discriminator="step"),
 ]
+_KINDS: Final[Mapping[str, type[_Step]]] = {
+    "read": ReadStep,
+    "write": WriteStep,
+    "patch": PatchStep,
+    "command": CommandStep,
+    "test": TestStep,
+    "http": HttpStep,
+    "sql": SqlStep,
+    "git_commit": GitCommitStep,
+    "call": CallStep,
+}
 _ADAPTER: Final[TypeAdapter[Step]] = TypeAdapter(Step)
 
 
@@ -342,11 +354,12 @@ def parse_step(data: Mapping[str, Any], index: int = 0) -> Step:
     try:
         return _ADAPTER.validate_python({key: value for key, value in data.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         kind = str(data.get("step"))[:40]
-        message = first["msg"].removeprefix("Value error, ")
-        raise PlanError(f"step {index} ({kind}): {where}: {message}", step=index) from error
+        if error.errors()[0]["type"].startswith("union_tag"):
+            said = f"no such kind of step; there are {', '.join(_KINDS)}"
+        else:
+            said = first_problem(error, known=_KINDS[kind].model_fields).removeprefix(f"{kind}.")
+        raise PlanError(f"step {index} ({kind}): {said}", step=index) from error
 
 
 def parse_plan(plan: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:

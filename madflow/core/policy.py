@@ -56,6 +56,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, f
 from ..errors import ConfigError, PolicyError
 from .canonical import digest
 from .rules import parse_rule
+from .wording import first_problem
 
 __all__ = ["Admit", "Allow", "Policy", "any_match", "glob_match", "parse_policy"]
 
@@ -190,10 +191,22 @@ def parse_policy(data: Mapping[str, Any], source: str = "policy.toml") -> Policy
     try:
         return Policy.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise PolicyError(f"{source}: {where}: {message} (value: {str(first['input'])[:60]!r})") from error
+        raise PolicyError(f"{source}: {first_problem(error, Policy, _keys(error))}") from error
+
+
+def _keys(error: ValidationError) -> tuple[str, ...]:
+    """The keys of the table in which the first problem lies, where it lies below the top."""
+    path = error.errors()[0]["loc"]
+    tables: dict[str, type[BaseModel]] = {
+        "admit": Admit,
+        "allow": Allow,
+        "http": _Http,
+        "commands": _Commands,
+        "time": _Time,
+        "retry": _Retry,
+    }
+    table = tables.get(str(path[0])) if len(path) > 1 else None
+    return tuple(table.model_fields) if table is not None else ()
 
 
 def glob_match(pattern: str, text: str) -> bool:
