@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,15 @@ import click
 from .exits import UNDECIDED, exit_code
 from .options import check_root, ledger_option, ledger_path, open_for_reading, open_for_writing
 from .output import note, print_text
+from .summary import count, where_words
 from .text import json_text
 
 if TYPE_CHECKING:
+    from ..commit.receipt import Receipt
     from ..core.proposal import Proposal
-    from ..ports import Ledger
+    from ..ports import FencedLedger
 
-__all__ = ["command", "standing"]
+__all__ = ["command", "commit_of", "standing"]
 
 
 @click.command("check")
@@ -32,16 +35,16 @@ def command(proposal_id: str, root: str, ledger: str, as_json: bool) -> int:
     from ..core.panel import DEBATES_PROPOSAL, stream_name
     from ..panel.api import read_panel
 
-    path = ledger_path(ledger, check_root(root))
+    path, where = ledger_path(ledger, check_root(root)), where_words(root, ledger)
     opened = open_for_reading(path)
     try:
         debate = DEBATES_PROPOSAL.sub("", proposal_id)
         if not opened.read(stream_name(proposal_id)) and opened.read(f"debate/{debate}"):
-            return _debate(opened, debate, proposal_id, as_json=as_json)
+            return _debate(opened, debate, proposal_id, root, where, as_json=as_json)
         read_panel(opened, proposal_id)
     finally:
         opened.close()
-    return _panel(path, proposal_id, as_json=as_json)
+    return _panel(path, proposal_id, root, where, as_json=as_json)
 
 
 def standing(proposal: Proposal, *, is_open: bool) -> str:
@@ -50,18 +53,19 @@ def standing(proposal: Proposal, *, is_open: bool) -> str:
     numbers = decision.stop_numbers
     votes = f"{numbers['approve']} approve, {numbers['reject']} reject, of weight {tally.eligible_weight}"
     if is_open:
-        return f"open: {tally.eligible - tally.missing} of {tally.eligible} seats have voted ({votes})"
+        voted, have = tally.eligible - tally.missing, "has" if tally.eligible == 1 else "have"
+        return f"open: {voted} of {count(tally.eligible, 'seat')} {have} voted ({votes})"
     return f"{decision.result}: {decision.stop_reason} ({votes})"
 
 
-def _panel(path: Path, proposal_id: str, *, as_json: bool) -> int:
+def _panel(path: Path, proposal_id: str, root: str, where: Sequence[str], *, as_json: bool) -> int:
     from ..clock import SystemClock
     from ..panel.api import check, read_panel
     from .summary import summary
 
     reading = open_for_reading(path)
     try:
-        state = read_panel(reading, proposal_id)
+        state, commit = read_panel(reading, proposal_id), commit_of(reading, proposal_id, Path(root))
     finally:
         reading.close()
     now_ms = SystemClock().now_ms()
@@ -79,13 +83,28 @@ def _panel(path: Path, proposal_id: str, *, as_json: bool) -> int:
     if as_json:
         print_text(json_text(proposal.to_json()))
         return exit_code(proposal)
-    print_text(f"{standing(proposal, is_open=is_open)}\n\n{summary(proposal)}")
+    print_text(f"{standing(proposal, is_open=is_open)}\n\n{summary(proposal, where=where, commit=commit)}")
     if state.superseded_by:
         note(f"proposal {state.superseded_by!r} has taken its place")
     return exit_code(proposal)
 
 
-def _debate(ledger: Ledger, debate: str, proposal_id: str, *, as_json: bool) -> int:
+def commit_of(ledger: FencedLedger, proposal_id: str, root: Path) -> Receipt | None:
+    """What became of the proposal's commit, in the scope that has it, else the root's; None where nobody began one."""
+    from ..commit.binding import bound_scope
+    from ..commit.kit import scope_of
+    from ..commit.receipt import receipt_of
+    from ..commit.snapshot import load_journal
+    from ..core.journal import commit_id
+
+    scope = bound_scope(ledger, proposal_id) or scope_of(root, ledger)
+    state = load_journal(ledger, scope).commits.get(commit_id(scope, proposal_id))
+    return None if state is None else receipt_of(scope, proposal_id, state)
+
+
+def _debate(
+    ledger: FencedLedger, debate: str, proposal_id: str, root: str, where: Sequence[str], *, as_json: bool
+) -> int:
     from ..clock import SystemClock
     from ..debate.run import replay
     from ..debate.stream import DebateStream
@@ -98,5 +117,6 @@ def _debate(ledger: Ledger, debate: str, proposal_id: str, *, as_json: bool) -> 
     proposal = replay(ledger, debate)
     if proposal_id not in (debate, proposal.proposal_id):
         raise UnknownProposal(f"debate {debate!r} landed with {proposal.proposal_id!r}, not {proposal_id!r}")
-    report(proposal, ledger, as_json=as_json, out="")
+    commit = commit_of(ledger, proposal.proposal_id, Path(root))
+    report(proposal, ledger, as_json=as_json, out="", where=tuple(where), commit=commit)
     return exit_code(proposal)

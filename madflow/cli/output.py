@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,8 @@ def print_text(text: str) -> None:
     """Write `text` to stdout as UTF-8, whatever the locale, and flush it.
 
     Raises:
-        MadflowError: whoever read stdout is gone.
+        SystemExit: whoever read stdout has seen enough (`| head`). It ends without a word, with the status that a shell
+            shows for a program that SIGPIPE ended: not everything was written.
     """
     try:
         sys.stdout.flush()
@@ -26,7 +28,7 @@ def print_text(text: str) -> None:
     except BrokenPipeError as error:
         # What is still buffered goes nowhere: Python would complain about it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise MadflowError("stdout was closed before everything was written") from error
+        raise SystemExit(128 + signal.SIGPIPE) from error
 
 
 def note(text: str) -> None:

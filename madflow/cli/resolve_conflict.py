@@ -11,7 +11,7 @@ Without a model, or where the mediator offers no plan, code says what would deci
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from .exits import DONE, UNDECIDED
 from .options import check_root, ledger_option, ledger_path, open_for_reading, open_for_writing
 from .output import note, print_text
 from .propose import parse_duration
+from .summary import command_line, count, where_words
 from .text import json_text, one_line
 
 if TYPE_CHECKING:
@@ -75,9 +76,11 @@ def command(
     would decide the vote, and what is objected to, by step (exit 3).
     """
     from ..core.limits import Budget
+    from ..core.panel_request import EXPIRES_S_MAX
     from ..panel.resolve import find_conflict, mediable, record_recommendation
 
-    tree, expires_s = check_root(root), parse_duration("--expires", expires)
+    tree, expires_s = check_root(root), parse_duration("--expires", expires, EXPIRES_S_MAX // 86_400)
+    where = where_words(root, ledger)
     budget = Budget.of(tokens=tokens, usd=usd, seconds=seconds, calls=_CALLS, call_seconds=min(60, seconds))
     path = ledger_path(ledger, tree)
     reading = open_for_reading(path)
@@ -90,7 +93,7 @@ def command(
     async def run() -> int:
         conflict = find_conflict(opened, proposal_id)
         if conflict.superseded_by and not model:
-            return _report_modified(conflict.superseded_by, proposal_id, as_json=as_json)
+            return _report_modified(conflict.superseded_by, proposal_id, where, as_json=as_json)
         mediation: dict[str, Any] = {}
         why = mediable(conflict) if model else ""
         if model and not why:
@@ -100,7 +103,7 @@ def command(
                 why = plan
             else:
                 new = await _propose(opened, conflict, plan, mediation, root=tree, expires_s=expires_s)
-                return _report_modified(new, proposal_id, as_json=as_json)
+                return _report_modified(new, proposal_id, where, as_json=as_json)
         recommendation = {**conflict.advice.to_json(), "mediation": _without_draft(mediation) or None, "why": why}
         await record_recommendation(opened, conflict, recommendation)
         if as_json:
@@ -212,10 +215,12 @@ async def _propose(
     from ..core.canonical import digest
     from ..debate.evidence import check_evidence
     from ..effects.freeze import freeze_plan
+    from ..effects.own import protected_paths
     from ..panel.api import propose
     from ..panel.resolve import replace_with
 
-    freeze_plan(list(plan.plan), root)  # a plan that does not fit the tree supersedes nothing
+    # A plan that does not fit the tree supersedes nothing.
+    freeze_plan(list(plan.plan), root, protected=protected_paths(root, ledger, None))
     name = f"{conflict.proposal_id[:80]}.m-{digest(list(plan.plan))[:8]}"
     taken = await replace_with(ledger, conflict, name)
     if taken != name:
@@ -249,7 +254,7 @@ def _draft(body: Mapping[str, Any]) -> dict[str, Any]:
     """The plan as a seat of a debate drafts it. What pins it to a tree stays behind: it is pinned anew."""
     plan = [{k: v for k, v in step.items() if k != "sha256_before" and v is not None} for step in body["plan"]]
     evidence = [{key: item[key] for key in ("kind", "ref", "quote")} for item in body["evidence"]]
-    summary = str(body["content"].get("summary") or f"{len(plan)} steps")
+    summary = str(body["content"].get("summary") or count(len(plan), "step"))
     return {
         "summary": summary,
         "plan": plan,
@@ -283,12 +288,13 @@ def _without_draft(mediation: Mediation) -> dict[str, Any]:
     return {key: value for key, value in mediation.items() if key != "draft"}
 
 
-def _report_modified(new: str, old: str, *, as_json: bool) -> int:
+def _report_modified(new: str, old: str, where: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         print_text(json_text({"proposal_id": old, "modified": new, "recommendation": None}))
     else:
         print_text(f"{new}\n")
-        note(f"proposal {new!r} takes the place of {old!r} and is voted on anew: madflow vote {new} --agent NAME …")
+        vote = command_line("vote", new, "--agent", "NAME", "--decision", "approve|reject|abstain", where=where)
+        note(f"proposal {new!r} takes the place of {old!r} and is voted on anew: {vote}")
     return DONE
 
 
@@ -314,8 +320,9 @@ def _text(conflict: Conflict, recommendation: Mapping[str, Any]) -> str:
         lines += [f"  {item.agent}: {one_line(item.text, 300)}" for item in advice.general]
     if advice.untouched:
         steps = ", ".join(str(step) for step in advice.untouched)
+        those = "step" if len(advice.untouched) == 1 else "steps"
         lines += [
             "",
-            f"Nobody objects to steps {steps}: a plan of these alone could be proposed, if they make sense so.",
+            f"Nobody objects to {those} {steps}: a plan without the others could be proposed, if it makes sense so.",
         ]
     return "\n".join(lines) + "\n"

@@ -22,6 +22,7 @@ from .output import note, print_text, write_atomically
 from .text import clean, json_text, one_line
 
 if TYPE_CHECKING:
+    from ..commit.receipt import Receipt
     from ..core.proposal import Proposal
     from ..debate.run import Pending, Progress
     from ..debate.setup import Debate
@@ -56,10 +57,18 @@ def _where(debate: Debate, options: RunOptions) -> tuple[str, ...]:
     return (*root, "--ledger", options.ledger) if options.ledger else root
 
 
-def report(proposal: Proposal, ledger: Ledger, *, as_json: bool, out: str, where: tuple[str, ...] = ()) -> None:
+def report(
+    proposal: Proposal,
+    ledger: Ledger,
+    *,
+    as_json: bool,
+    out: str,
+    where: tuple[str, ...] = (),
+    commit: Receipt | None = None,
+) -> None:
     """The proposal on stdout: whole as JSON, or a summary, with what `ledger` recorded of calls that failed.
 
-    `where`: the options with which `madflow commit` finds the tree and the ledger.
+    `where`: the options with which `madflow commit` finds the tree and the ledger. `commit`: what became of it.
     """
     from .progress import standing_of
     from .summary import summary
@@ -68,7 +77,7 @@ def report(proposal: Proposal, ledger: Ledger, *, as_json: bool, out: str, where
         print_text(json_text(proposal.to_json()))
         return
     failures = standing_of(ledger, proposal.proposal_id.rpartition("-p")[0]).failures
-    print_text(summary(proposal, failures, out, where))
+    print_text(summary(proposal, failures, out, where, commit))
 
 
 class _Interrupts(AbstractContextManager["_Interrupts"]):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from .text import clean, one_line
 
 if TYPE_CHECKING:
+    from ..commit.receipt import Receipt
     from ..core.proposal import Proposal
 
-__all__ = ["summary"]
+__all__ = ["command_line", "count", "summary", "where_words"]
 
 _FINDINGS_MAX = 200
 _FILES_MAX = 50
@@ -19,13 +20,18 @@ _STEPS_MAX = 50
 
 
 def summary(
-    proposal: Proposal, failures: Mapping[str, str] | None = None, out: str = "", where: Sequence[str] = ()
+    proposal: Proposal,
+    failures: Mapping[str, str] | None = None,
+    out: str = "",
+    where: Sequence[str] = (),
+    commit: Receipt | None = None,
 ) -> str:
     """Result, what was decided, votes, why it stopped, and what it cost; ends in a newline.
 
     Args:
         failures: per seat, the last answer that was missing or invalid and why; shown where a vote is.
         out: the file that the proposal was written to; where: options for the command that carries it out.
+        commit: what became of its commit, where one was asked for; it stands in the place of that command.
     """
     decision = proposal.decision
     body: Callable[[Proposal], list[str]] = _BODIES[proposal.protocol]
@@ -45,15 +51,48 @@ def summary(
     lines += [f"Cost: {_cost(proposal.usage)}"] if proposal.usage else []  # a panel's ballots cost no tokens
     lines += [f"Proposal: {proposal.proposal_id}  digest {proposal.digest[:16]}  expires {proposal.expires_at}"]
     lines += [f"Written: {one_line(out, 300)}"] if out else []
-    if proposal.approved and proposal.plan:
-        words = ("madflow", "commit", out or proposal.proposal_id, *where)
-        lines += [f"Next: {' '.join(_quoted(word) for word in words)}"]
+    if commit is not None:
+        lines += _commit(proposal, commit, where)
+    elif proposal.approved and proposal.plan:
+        lines += [f"Next: {command_line('commit', out or proposal.proposal_id, where=where)}"]
     return "\n".join(lines) + "\n"
 
 
-def _quoted(word: str) -> str:
-    """A word as a shell takes it."""
-    return shlex.quote(one_line(word, 300))
+def command_line(*words: str, where: Sequence[str] = ()) -> str:
+    """`madflow` with these words and options, as a shell takes it; each cleaned, at most 300 characters."""
+    plain = {"NAME", "approve|reject|abstain", "done|failed|retry"}  # the reader puts a word there
+    return " ".join(w if w in plain else shlex.quote(one_line(w, 300)) for w in ("madflow", *words, *where))
+
+
+def count(number: int, word: str) -> str:
+    """`1 seat`, `2 seats`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def where_words(root: str, ledger: str) -> tuple[str, ...]:
+    """`--root` and `--ledger` as they were given, to go with a command that is printed."""
+    at = ("--root", root) if root != "." else ()
+    return (*at, "--ledger", ledger) if ledger else at
+
+
+def _commit(proposal: Proposal, commit: Receipt, where: Sequence[str]) -> list[str]:
+    """What became of the commit, and the next command where there is one."""
+    scope = () if commit.scope == "root" else ("--scope", commit.scope)
+    places, name = (*where, *scope), proposal.proposal_id
+    lines = [f"Commit: {commit.status} ({commit.commit_id})"]
+    if commit.status == "in_doubt":
+        keys = [step.idempotency_key[:16] for step in commit.steps if step.status == "in_doubt"]
+        say = ("--as", "done|failed|retry", "--by", "NAME")
+        lines += [f"Next: look, then {command_line('resolve', key, *say, where=places)}" for key in keys]
+    elif commit.status == "pending":
+        lines += [f"Next: {command_line('recover', where=places)}"]
+    elif commit.status == "rejected":
+        codes = ", ".join(dict.fromkeys(one_line(str(reason["code"]), 40) for reason in commit.reasons[:10]))
+        lines[0] += f": {codes}" if codes else ""
+        lines += [f"Next: {command_line('commit', name, '--dry-run', where=places)}"] if proposal.approved else []
+    else:
+        lines += [f"Next: {command_line('explain', name, where=where)}"]
+    return lines
 
 
 def _headline(proposal: Proposal) -> str:

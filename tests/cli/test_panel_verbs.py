@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from madflow.core.proposal import check_digests
+from madflow.core.policy import Policy
+from madflow.core.proposal import STEP_KINDS, check_digests
 from madflow.ledger.sqlite import open_ledger
 from madflow.testing.openai_server import LoopbackServer
 
@@ -230,3 +231,55 @@ def test_processes_end_to_end(tmp_path: Path) -> None:
     assert code == 0 and name.endswith("\n")
     assert run("vote", name.strip(), "--agent", "a", "--decision", "approve")[0] == 0
     assert run("check", name.strip())[0] == 0
+
+
+def test_what_is_printed_next_finds_the_same_ledger(cli: Cli, tmp_path: Path) -> None:
+    """Would catch a next command that looks elsewhere, and one that offers to commit what is committed already."""
+    tree = tmp_path / "a tree"
+    tree.mkdir()
+    (tree / "policy.toml").write_text('[[allow]]\nstep = ["write"]\npaths = ["*.txt"]\n')
+    at = ("--root", str(tree))
+    plan()
+    made = cli("propose", "plan.json", "--panel", "a", "--proposer", "x", "--id", "p", *at)
+    assert "1 seat may vote" in made.err and f"--root '{tree}'" in made.err
+    assert cli("check", "p", *at).out.startswith("open: 0 of 1 seat has voted (")
+    assert cli("vote", "p", "--agent", "a", "--decision", "approve", *at).code == 0
+    assert cli("check", "p", *at).out.endswith(f"Next: madflow commit p --root '{tree}'\n")
+    assert cli("commit", "p", *at).code == 0
+    after = cli("check", "p", *at).out
+    assert "Commit: committed (c-" in after and "Next: madflow commit" not in after
+    assert after.endswith(f"Next: madflow explain p --root '{tree}'\n")
+
+
+def test_check_says_why_a_commit_was_refused(cli: Cli) -> None:
+    """Would catch a refusal that the next look at the proposal does not know of."""
+    name = proposed(cli)
+    for seat in "ab":
+        assert cli("vote", name, "--agent", seat, "--decision", "approve").code == 0
+    assert cli("commit", name).code == 3
+    said = cli("check", name).out
+    assert "Commit: rejected (c-" in said and ": no_policy\n" in said
+    assert said.endswith(f"Next: madflow commit {name} --dry-run\n")
+
+
+def test_names_and_times_that_cannot_be(cli: Cli) -> None:
+    """Would catch an empty name taken for none, and a limit that is not said."""
+    plan()
+    nobody = cli("propose", "plan.json", "--panel", "a", "--proposer", "")
+    assert nobody.code == 2 and "--proposer ''" in nobody.err
+    long = cli("propose", "plan.json", "--panel", "a", "--proposer", "x", "--expires", "99999999999d")
+    assert long.code == 2 and "exceeds the limit of 366d" in long.err
+
+
+def test_the_schemas_of_what_users_write(cli: Cli) -> None:
+    """Would catch a schema that refuses what is read, or that leaves a kind of step out."""
+    steps = cli("schema", "plan").json
+    kinds = {
+        definition["properties"]["step"]["const"]
+        for definition in steps["$defs"].values()
+        if "step" in definition.get("properties", {})
+    }
+    assert kinds == set(STEP_KINDS) and steps["required"] == ["plan"]
+    assert set(steps["properties"]["plan"]["items"]["discriminator"]["mapping"]) == kinds
+    policy = cli("schema", "policy").json
+    assert set(policy["properties"]) == set(Policy.model_fields) and policy["additionalProperties"] is False
