@@ -42,6 +42,7 @@ Demand = tuple[str, str]
 """(the list of an `[[allow]]` entry that must hold it, the value)."""
 
 SUGGESTION_CHARS_MAX: Final = 4_000
+REMEDY_CHARS_MAX: Final = 1_000
 _CODES: Final = {
     "paths": "path_not_allowed",
     "commands": "command_not_allowed",
@@ -82,15 +83,25 @@ def demands(step: Step) -> tuple[Demand, ...]:
 def denials(step: Step, role: str, policy: Policy) -> tuple[tuple[str, str], ...]:
     """Why no entry allows the step, as (code, message); empty where one allows all of it.
 
-    Of several entries of the step's kind the one that comes closest is quoted.
+    Of several entries of the step's kind the one that comes closest is quoted. The last message ends with the TOML of
+    an entry that would allow the step.
     """
     entries = [entry for entry in policy.allow if step.step in entry.step]
     if not entries:
-        return (("kind_not_allowed", f"no [[allow]] entry of the policy has step = {step.step!r}"),)
+        why = f"no [[allow]] entry of the policy has step = {step.step!r}"
+        return (("kind_not_allowed", f"{why}{_remedy(step)}"),)
     wanted = demands(step)
     lacking = [_lacking(entry, wanted, role) for entry in entries]
     closest = min(lacking, key=len)
-    return tuple((_CODES[part], _denied(part, value, step.step)) for part, value in closest)
+    found = [(_CODES[part], _denied(part, value, step.step)) for part, value in closest]
+    if found and not any(part == "roles" for part, _ in closest):
+        code, message = found[-1]
+        found[-1] = (code, f"{message}{_remedy(step)}")
+    return tuple(found)
+
+
+def _remedy(step: Step) -> str:
+    return f"; to allow just this step, add to the policy:\n{suggestion([step], REMEDY_CHARS_MAX)}"
 
 
 def _lacking(entry: Allow, wanted: Sequence[Demand], role: str) -> list[Demand]:
@@ -109,8 +120,10 @@ def _allows(entry: Allow, part: str, value: str) -> bool:
 
 def _denied(part: str, value: str, kind: str) -> str:
     if part == "roles":
-        return f"the proposer's role {value[:60]!r} is in no roles of an [[allow]] entry for {kind}"
-    return f"{value[:200]!r} is in no {part} of one [[allow]] entry for {kind} that allows the rest of the step"
+        return (
+            f"the [[allow]] entry for {kind} that comes closest is not for the proposer's role {value[:60]!r} (roles)"
+        )
+    return f"the [[allow]] entry for {kind} that comes closest does not name {value[:200]!r} under {part}"
 
 
 def never(path: str, protected: Iterable[str]) -> str:
@@ -142,8 +155,10 @@ def program_problem(argv0: str) -> str:
     return path_problem(argv0) if "/" in argv0 or "\\" in argv0 else ""
 
 
-def suggestion(steps: Sequence[Step]) -> str:
+def suggestion(steps: Sequence[Step], chars_max: int = SUGGESTION_CHARS_MAX) -> str:
     """The least `[[allow]]` entries that allow `steps`, as TOML; a comment for what has to be written by hand.
+
+    At most `chars_max` characters; a comment with their number where there are more.
 
     A value that holds a pattern's character is never suggested: as a pattern it would allow more than this plan.
     """
@@ -163,9 +178,10 @@ def suggestion(steps: Sequence[Step]) -> str:
                 entry[part].append(value)
     blocks = [_block(entry) for entry in entries.values()]
     if left_out:
-        blocks.append(f"# {left_out} steps name something with * or ?, which a policy would read as a pattern\n")
+        named = "1 step names" if left_out == 1 else f"{left_out} steps name"
+        blocks.append(f"# {named} something with * or ?, which a policy would read as a pattern\n")
     text = "".join(blocks)
-    if len(text) > SUGGESTION_CHARS_MAX:
+    if len(text) > chars_max:
         kinds = sorted({step.step for step in steps})
         return f"# {len(text)} characters of entries for: {', '.join(kinds)}; see the plan\n"
     return text

@@ -1,5 +1,6 @@
 """The gate counts the ballots again, minds the calendar, and gives all its reasons at once."""
 
+import tomllib
 from typing import Any
 
 from gate_world import (
@@ -17,6 +18,8 @@ from gate_world import (
 )
 
 from madflow.core.gate import CREATED_SKEW_MS, REASONS_MAX, Admitted, Reason, Rejected
+from madflow.core.permits import denials
+from madflow.core.plan import parse_step
 from madflow.core.policy import Policy, parse_policy
 
 
@@ -152,6 +155,20 @@ def test_every_reason_at_once_in_order_and_bounded() -> None:
     assert codes(judge([WRITE] * 201)) == ["bad_plan"]
     loud = judge([but(WRITE, target="file:" + "é" * 1_000)] * 3, policy={}, facts={"has_policy": False})
     assert all(len(reason.message) < 7_000 for reason in reasons(loud))
+
+
+def test_what_is_not_allowed_says_what_to_add() -> None:
+    """Would catch a denial that leaves the reader to guess which line of the policy lacks what, or one without end."""
+    message = denials(parse_step(WRITE), "x", Policy(allow=[{"step": ["write"], "paths": ["else/*"]}]))[0][1]
+    text = message.partition("add to the policy:\n")[2]
+    assert denials(parse_step(WRITE), "x", parse_policy(tomllib.loads(text))) == ()
+    many = {
+        "step": "git_commit",
+        "target": "git:refs/heads/a",
+        "message": "m",
+        "paths": [f"d/{n:0>190}" for n in range(50)],
+    }
+    assert max(len(said) for _, said in denials(parse_step(many), "x", Policy())) < 1_500
 
 
 def test_no_policy_says_what_to_write() -> None:
