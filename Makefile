@@ -13,7 +13,7 @@ export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 demo: $(STAMP)
 	rm -rf build/demo && mkdir -p build && cp -r examples/pull_request build/demo
-	cd build/demo && $(CURDIR)/$(BIN)/madflow review change.diff --root tree --out proposal.json
+	cd build/demo && $(CURDIR)/$(BIN)/madflow review change.diff --root tree --test 'python3 -B -c "import invoices.client"' --out proposal.json
 	cd build/demo && $(CURDIR)/$(BIN)/madflow commit proposal.json --root tree
 	cd build/demo && diff -ru ../../examples/pull_request/tree tree --exclude .madflow; test $$? = 1   # what the commit changed
 
