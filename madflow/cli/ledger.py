@@ -165,11 +165,13 @@ def _stats(scope: str, proposal_id: str, root: str, ledger: str, as_json: bool) 
 def _prune(before: str, dry_run: bool, root: str, ledger: str, as_json: bool) -> None:
     """Remove the texts of old debates and votes that nothing needs any more; the chain still verifies.
 
-    What is open, in doubt, or approved and not committed stays, and so does what says who committed what.
+    What is open, in doubt, or approved and not committed stays, and so does what says who committed what. Beside the
+    ledger go the locks and the kept file contents of commits that ended, once they are a day old.
     """
     from ..clock import SystemClock
     from ..commit.prune import prunable
     from ..commit.prune import prune as remove
+    from ..commit.run_files import remove_run_files, run_files
 
     path, now_ms = ledger_path(ledger, check_root(root)), SystemClock().now_ms()
     before_ms = now_ms - parse_duration("--before", before) * 1000
@@ -177,16 +179,21 @@ def _prune(before: str, dry_run: bool, root: str, ledger: str, as_json: bool) ->
     try:
         if dry_run:
             chosen, erased = prunable(opened, before_ms=before_ms, now_ms=now_ms), None
+            files = run_files(opened, before_ms=before_ms, now_ms=now_ms)
         else:
             chosen, done = asyncio.run(remove(opened, before_ms=before_ms, now_ms=now_ms))
             erased = done.erased
+            files = remove_run_files(opened, before_ms=before_ms, now_ms=now_ms)
     finally:
         opened.close()
     if as_json:
-        print_text(json_text({**chosen.to_json(), "dry_run": dry_run, "erased": erased}))
+        print_text(json_text({**chosen.to_json(), "dry_run": dry_run, "erased": erased, "run_files": files.to_json()}))
         return
     kept = ", ".join(f"{count} {why}" for why, count in sorted(chosen.kept.items())) or "none"
     verb = "would be removed" if dry_run else "removed"
     print_text(f"{chosen.records} payloads of {len(chosen.streams)} debates and votes {verb}; kept: {kept}\n")
+    left = ", ".join(f"{count} {why}" for why, count in sorted(files.left.items())) or "none"
+    size = f"{len(files.contents)} kept contents ({files.size} bytes)"
+    print_text(f"{len(files.keys)} locks and {size} {verb}; kept: {one_line(left, 300)}\n")
     if erased is False:
         note("another process is reading the ledger: the bytes are gone from its -wal file once that has ended")

@@ -8,6 +8,7 @@ What goes, all of it older than the given time:
 What stays, whatever its age:
 
     commit records, votes of elections, requests, snapshots      who did what, by whose word, stays readable
+    the scope that a proposal belongs to                         no other may commit it, however old it is
     debates and votes that are open                              somebody may still decide them
     what is approved, has a plan, and is not committed           it may still be carried out
     what was admitted and has not ended, or is in doubt          a new submitter needs its plan to finish it
