@@ -18,6 +18,7 @@ PROSE_CHARS_MAX = 300
 FLOORS = {
     "errors": 0,
     "core": 0,
+    "held": 1,
     "ports": 1,
     "clock": 2,
     "crews": 2,

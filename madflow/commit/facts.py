@@ -1,4 +1,4 @@
-"""Facts for the gate: what is at the paths of a plan now, and which paths are the submitter's own.
+"""Facts for the gate: what is at the paths of a plan now.
 
 Facts are gathered once, before the first effect, and may be out of date a moment later: the gate's answer is for people
 and for the record. Every effect looks again when it happens.
@@ -16,18 +16,14 @@ from ..core.gate import Facts, PathFact
 from ..core.plan import STEPS_MAX, CommandStep, Step, TestStep, parse_step, path_problem, step_paths
 from ..core.policy import Policy
 from ..effects.beneath import inspect, open_dir
+from ..effects.own import POLICY_NAME, protected_paths
 from ..errors import EffectError, PlanError
-from ..ports import Ledger
-from .policy_file import POLICY_NAME
 
 __all__ = ["HASHED_BYTES_MAX", "PATHS_MAX", "gather_facts", "protected_paths"]
 
 PATHS_MAX: Final = 2_000
 HASHED_BYTES_MAX: Final = 1024 * 1024 * 1024
 """What is read to be hashed for one plan; what a single file may have, `effects.beneath` says."""
-
-_BESIDE_LEDGER: Final = ("", "-wal", "-shm", "-journal")
-_FOLDERS_BESIDE_LEDGER: Final = ("locks", "run")
 
 
 def gather_facts(
@@ -48,6 +44,7 @@ def gather_facts(
         protected: as `protected_paths` gives them.
         policy_file: where the policy is from; None where there is none, or it was given as a value.
     """
+    own = tuple(sorted(protected))
     files: dict[str, PathFact] = {}
     folders: dict[str, PathFact] = {}
     read = 0
@@ -60,14 +57,14 @@ def gather_facts(
             if read > HASHED_BYTES_MAX:
                 known[name] = PathFact(name, f"the plan's files have more than {HASHED_BYTES_MAX} bytes; split it")
             else:
-                known[name] = PathFact(name, *inspect(root, name, folder=known is folders))
+                known[name] = PathFact(name, *inspect(root, name, protected=own, folder=known is folders))
                 read += known[name].size
     files |= {path: _database(root, path) for path in policy.databases.values() if not path_problem(path)}
     return Facts(
         now_ms=now_ms,
         paths=files,
         folders=folders,
-        protected=tuple(sorted(protected)),
+        protected=own,
         ledger=ledger,
         policy_file=str(policy_file or root / POLICY_NAME),
         has_policy=policy_file is not None or policy != Policy(),
@@ -97,34 +94,3 @@ def _database(root: Path, path: str) -> PathFact:
     if found is not None and not stat.S_ISREG(found.st_mode):
         return PathFact(path, "it is no regular file")
     return PathFact(path, exists=found is not None, size=found.st_size if found else 0)
-
-
-def protected_paths(root: Path, ledger: Ledger | Path | str | None, policy_file: Path | None) -> tuple[str, ...]:
-    """Paths beneath the root that no step may touch, relative to it, sorted.
-
-    The policy file, by its name and by what a symlink of that name leads to; where there is none, the place where one
-    would be found. The folder of the ledger, whatever it is called; where that is the root itself, the ledger's files.
-
-    Args:
-        ledger: a ledger in a file (it has a `path`), or its path; anything else is nowhere beneath the root.
-    """
-    tree = root.resolve()
-    own = {root / POLICY_NAME, (root / POLICY_NAME).resolve()}
-    if policy_file is not None:
-        own |= {policy_file.parent.resolve() / policy_file.name, policy_file.resolve()}
-    place = ledger if isinstance(ledger, str | Path) else getattr(ledger, "path", None)
-    if isinstance(place, str | Path):
-        file = Path(place).resolve()
-        if file.parent == tree:
-            own |= {file.with_name(file.name + end) for end in _BESIDE_LEDGER}
-            own |= {tree / name for name in _FOLDERS_BESIDE_LEDGER}
-        else:
-            own.add(file.parent)
-    return tuple(sorted({name for path in own if (name := _beneath(path, root, tree))}))
-
-
-def _beneath(path: Path, root: Path, tree: Path) -> str:
-    for base in (tree, root):
-        if path != base and path.is_relative_to(base):
-            return path.relative_to(base).as_posix()
-    return ""

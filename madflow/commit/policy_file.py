@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from ..core.policy import Policy, parse_policy
+from ..effects.own import POLICY_NAME
 from ..errors import PolicyError
 
 __all__ = ["POLICY_BYTES_MAX", "POLICY_NAME", "load_policy"]
 
-POLICY_NAME: Final = "policy.toml"
 POLICY_BYTES_MAX: Final = 1024 * 1024
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe of that name is refused, not waited for
 

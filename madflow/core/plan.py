@@ -261,7 +261,7 @@ class HttpRequest(BaseModel):
                     f"{name[:60]!r}: a header has a plain name and at most {HEADER_CHARS_MAX} characters without "
                     "control characters"
                 )
-            if name.lower() in _OUR_HEADERS or name.lower().startswith("proxy-"):
+            if name.lower() in _OUR_HEADERS or name.lower().startswith(("proxy-", "x-madflow-")):
                 raise ValueError(f"{name!r} is set by the submitter, or is no business of a plan; leave it out")
         if len({name.lower() for name in value}) != len(value):
             raise ValueError("a header is given twice, in different cases; give it once")

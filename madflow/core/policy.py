@@ -179,11 +179,15 @@ class Policy(_Table):
         return host in self.http.idempotent_hosts
 
     def limit_of(self, resource: str) -> int | None:
-        """How many commits may work on `resource` at once; None: as many as there are. A file takes one by default."""
+        """How many commits may work on `resource` at once; None: as many as there are.
+
+        By default a file, a ref and a database take one, but not the ledger, whose transactions have an order.
+        """
         found = [limit for pattern, limit in self.limits.items() if glob_match(pattern, resource)]
         if found:
             return min(found)
-        return 1 if resource.startswith(("file:", "git:")) else None
+        alone = resource.startswith(("file:", "git:", "db:")) and resource != "db:ledger"
+        return 1 if alone else None
 
 
 def parse_policy(data: Mapping[str, Any], source: str = "policy.toml") -> Policy:

@@ -74,6 +74,7 @@ def _evidence(config: Config, quoted: Sequence[Mapping[str, Any]], root: Path) -
 def _plan(plan: Sequence[Mapping[str, Any]], root: Path) -> dict[str, Any]:
     """The hashes that pin a plan, or why it cannot be carried out on this tree."""
     from ..effects.freeze import freeze_plan
+    from ..effects.own import protected_paths
     from ..effects.patch import PatchMismatch
 
     steps = [{key: value for key, value in step.items() if value is not None} for step in plan]
@@ -82,7 +83,7 @@ def _plan(plan: Sequence[Mapping[str, Any]], root: Path) -> dict[str, Any]:
         if step["step"] == "patch" and _secret(step["target"].removeprefix("file:"), step["patch"]):
             return {"problem": f"step {index}: {_NOT_TRIED}"}
     try:
-        frozen = freeze_plan(bare, root) if bare else []
+        frozen = freeze_plan(bare, root, protected=protected_paths(root, None, None)) if bare else []
     except PlanError as error:
         cause = error.__cause__
         why = f"step {error.step}: {_misfit(cause)}" if isinstance(cause, PatchMismatch) else str(error)
@@ -117,12 +118,13 @@ def _patches(config: Config, findings: Sequence[Mapping[str, Any]], root: Path) 
 def _tried(patch: str, path: str, root: Path) -> str:
     """The hash of the file that the patch fits, by the effect that would apply it. Raises PlanError, EffectError."""
     from ..effects.beneath import read_file
+    from ..effects.own import protected_paths
     from ..effects.patch import PatchMismatch, apply_patch
 
     whole = write_patch(path, read_hunks(patch, path))
     if _secret(path, whole):
         raise PlanError(_NOT_TRIED, step=None)
-    data = read_file(root, path, TEXT_BYTES_MAX)
+    data = read_file(root, path, TEXT_BYTES_MAX, protected=protected_paths(root, None, None))
     try:
         apply_patch(data, whole, path)
     except PatchMismatch as error:

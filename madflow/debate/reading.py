@@ -1,17 +1,18 @@
 """One file beneath a root, read for a seat or for evidence: bounded, never outside of it, never a secret.
 
 Paths come from a diff or from a model and are hostile: each is resolved, must stay beneath the root, and is then opened
-part by part without following links, so that nothing swapped in between leads elsewhere. Only regular files are read.
+part by part without following links, so that nothing swapped in between leads elsewhere. Only regular files are read,
+and never a database that this process has open (`held` says why).
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import TaskError
+from ..errors import EffectError, TaskError
+from ..held import open_unheld
 from .secrets import secret_path
 
 __all__ = ["TEXT_BYTES_MAX", "read_beneath"]
@@ -51,14 +52,17 @@ def _read(base: Path, parts: Sequence[str]) -> bytes | str:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
             os.close(handle)
             handle = inner
-        file = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle)
+        with (
+            open_unheld(parts[-1], os.O_RDONLY | os.O_NONBLOCK, folder=handle) as file,
+            os.fdopen(file, "rb", closefd=False) as stream,
+        ):
+            if os.fstat(file).st_size > TEXT_BYTES_MAX:
+                return "too large"
+            data = stream.read(TEXT_BYTES_MAX + 1)
     except OSError as error:
         return f"not readable: {error.strerror}"
+    except EffectError as error:
+        return "not a regular file" if error.code == "not_a_file" else f"not readable: {error}"
     finally:
         os.close(handle)
-    with open(file, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
-        state = os.fstat(file)
-        if not stat.S_ISREG(state.st_mode):
-            return "not a regular file"
-        data = stream.read(TEXT_BYTES_MAX + 1) if state.st_size <= TEXT_BYTES_MAX else b""
-        return data if state.st_size <= TEXT_BYTES_MAX and len(data) <= TEXT_BYTES_MAX else "too large"
+    return data if len(data) <= TEXT_BYTES_MAX else "too large"

@@ -252,8 +252,10 @@ def _review_plan(debate: Debate, debate_id: str, crew: Crew, protocol: str) -> d
 def _state_of(path: str, root: Path) -> str:
     """The hash of the file that stands there now, or "absent". Raises PlanError where none could be written."""
     from ..effects.freeze import freeze_plan
+    from ..effects.own import protected_paths
 
-    (step,) = freeze_plan([{"step": "write", "target": f"file:{path}", "content": ""}], root)
+    plan = [{"step": "write", "target": f"file:{path}", "content": ""}]
+    (step,) = freeze_plan(plan, root, protected=protected_paths(root, None, None))
     return str(step["sha256_before"])
 
 

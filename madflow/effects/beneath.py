@@ -6,10 +6,12 @@ followed, be it in the middle or at the end, be it swapped in a moment ago. What
 what is exchanged later is not what was opened. (The root itself may be a link: whoever names the root, means it.)
 
 Only regular files are read and replaced; a pipe, a device or a socket is refused before it is opened, and without
-waiting. A file is replaced by a new one that is complete and flushed before it takes the name (`rename`), so that a
-reader, and whoever comes after a crash, finds the old content or the new, never a mixture; the folder is flushed
-afterwards, and every folder that had to be made. Just before the name is taken, whoever has it must still be the file
-that was looked at. Another writer between these two system calls is not noticed; no file system offers that.
+waiting. So is a database that this process has open, the ledger above all, and what lies beside it (`held` says why).
+
+A file is replaced by a new one that is complete and flushed before it takes the name (`rename`), so that a reader, and
+whoever comes after a crash, finds the old content or the new, never a mixture; the folder is flushed afterwards, and
+every folder that had to be made. Just before the name is taken, whoever has it must still be the file that was looked
+at. Another writer between these two system calls is not noticed; no file system offers that.
 
 A name that is one of several of a file (a hard link) comes to mean the new file; the other names keep the old content,
 wherever they are. Permissions are kept, and owner and group, or else it is refused. Extended attributes are not kept.
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import EffectError
+from ..held import find_held, open_unheld
 from .walk import checked_parts, naming, open_dir, open_root, refusal, walk, write_all
 
 __all__ = [
@@ -48,7 +51,7 @@ __all__ = [
 FILE_BYTES_MAX: Final = 8 * 1024 * 1024
 """Largest file that is read or written, in bytes."""
 
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_NONBLOCK
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS: Final = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -128,7 +131,13 @@ class Place:
             try:
                 state = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
             except FileNotFoundError:
-                return None
+                state = None
+            held = find_held(state, self._folder, self._name)
+        if held is not None:
+            why = f"is {held.path}, a {held.kind} that this process has open, or a file beside it; leave it out"
+            raise EffectError("held", f"{self.path[:200]!r} {why}", transient=held.kind == "database", applied=False)
+        if state is None:
+            return None
         for is_kind, kind in _KINDS:
             if is_kind(state.st_mode):
                 code = "symlink" if stat.S_ISLNK(state.st_mode) else "not_a_file"
@@ -141,18 +150,12 @@ class Place:
             return None
         with naming(self.path):
             try:
-                file = os.open(self._name, _FILE, dir_fd=self._folder)
+                with open_unheld(self._name, _FILE, folder=self._folder) as file:
+                    state = os.fstat(file)
+                    data = _read_up_to(file, limit + 1)
+                    after = os.fstat(file)
             except FileNotFoundError:
                 return None
-        try:
-            with naming(self.path):
-                state = os.fstat(file)
-                if not stat.S_ISREG(state.st_mode):
-                    raise refusal("not_a_file", self.path, "is no regular file any more")
-                data = _read_up_to(file, limit + 1)
-                after = os.fstat(file)
-        finally:
-            os.close(file)
         if len(data) > limit:
             size = max(state.st_size, len(data))
             raise refusal("too_large", self.path, f"has {size} bytes, the limit is {limit}; use a command for it")
@@ -169,11 +172,8 @@ class Place:
             return
         with naming(self.path, applied=None):
             if state is not None:
-                file = os.open(self._name, _FILE, dir_fd=self._folder)
-                try:
+                with open_unheld(self._name, _FILE, folder=self._folder) as file:
                     os.fsync(file)
-                finally:
-                    os.close(file)
             os.fsync(self._folder)
 
     def replace(

@@ -19,15 +19,20 @@ from ..errors import EffectError
 from ..ports import EffectContext
 from .walk import naming, open_dir
 
-__all__ = ["clean_environment", "find_program"]
+__all__ = ["absolute_path", "clean_environment", "find_program"]
 
 _PASSED_ON: Final = ("LANG", "LC_ALL")
 
 
+def absolute_path(surroundings: Mapping[str, str]) -> str:
+    """PATH without its relative entries, which would name programs of whatever folder something runs in."""
+    path = surroundings.get("PATH", os.defpath)
+    return os.pathsep.join(part for part in path.split(os.pathsep) if part.startswith("/"))
+
+
 def clean_environment(ctx: EffectContext, surroundings: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a command. `surroundings`: the submitter's own."""
-    path = surroundings.get("PATH", os.defpath)
-    made = {"PATH": os.pathsep.join(part for part in path.split(os.pathsep) if part.startswith("/"))}
+    made = {"PATH": absolute_path(surroundings)}
     for name in (*_PASSED_ON, *ctx.policy.commands.env):
         if name != "PATH" and name in surroundings:
             made[name] = surroundings[name]

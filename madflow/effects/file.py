@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,7 @@ from typing import Any, Final
 from ..core.plan import ABSENT, PatchStep, ReadStep, WriteStep
 from ..core.saga import Absent, Done, Failed, Uncertain
 from ..errors import EffectError
+from ..held import open_unheld
 from ..ports import EffectContext
 from .beneath import FILE_BYTES_MAX, Content, Place, open_place
 from .fence import TimeLimit, holding, in_thread, settled
@@ -231,11 +232,12 @@ def _keep(run_dir: Path, sha256: str, data: bytes, limit: TimeLimit) -> None:
         if new:
             for parent in (run_dir, run_dir.parent):
                 flush_folder(parent)
-        if path.is_file() and path.read_bytes() == data:
-            _flush(path, os.O_RDONLY, lambda file: None)
+        if path.is_file() and _read_kept(path) == data:
+            with open_unheld(path) as file:
+                os.fsync(file)
         else:
             temporary = folder / f"{sha256}.{os.getpid()}.{id(limit):x}.tmp"
-            _flush(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, lambda file: write_all(file, data))
+            _write_new(temporary, data)
             temporary.replace(path)
         flush_folder(folder)
     except OSError as error:
@@ -244,10 +246,20 @@ def _keep(run_dir: Path, sha256: str, data: bytes, limit: TimeLimit) -> None:
     limit.check()
 
 
-def _flush(path: Path, flags: int, write: Callable[[int], None]) -> None:
-    file = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _read_kept(path: Path) -> bytes:
+    with open_unheld(path) as file, os.fdopen(file, "rb", closefd=False) as stream:
+        return stream.read(FILE_BYTES_MAX + 1)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        write(file)
+        file = os.open(path, flags, 0o600)
+    except FileExistsError:  # of a process that was killed, and had this number
+        path.unlink()
+        file = os.open(path, flags, 0o600)
+    try:
+        write_all(file, data)
         os.fsync(file)
     finally:
         os.close(file)
@@ -256,7 +268,7 @@ def _flush(path: Path, flags: int, write: Callable[[int], None]) -> None:
 def _kept(run_dir: Path, sha256: str) -> bytes:
     path = run_dir / "kept" / sha256
     try:
-        data = path.read_bytes()
+        data = _read_kept(path)
     except OSError as error:
         why = f"the content to put back is lost: {path}: {error.strerror or error}; put it there, or undo by hand"
         raise EffectError("kept_lost", why, applied=False) from error

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import EffectError
+from .environment import absolute_path
 from .fence import TimeLimit
 
 __all__ = ["OUTPUT_BYTES_MAX", "Git", "check_repository"]
@@ -97,13 +98,14 @@ class Git:
     """
 
     def __init__(self, root: Path, home: Path, limit: TimeLimit, *, held: int, program: str = "git") -> None:
-        found = shutil.which(program)
+        path = absolute_path(os.environ)
+        found = shutil.which(program, path=path)
         if found is None:
-            why = f"there is no program {program!r} on PATH; install git, or leave git_commit steps out"
+            why = f"there is no program {program!r} on PATH ({path[:200]}); install git, or leave git_commit steps out"
             raise EffectError("no_git", why, applied=False)
         self._program, self._root, self._limit, self._held = found, root, limit, held
         self._env = {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": path,
             "HOME": str(home),
             "LC_ALL": "C",
             "GIT_DIR": str(root / ".git"),

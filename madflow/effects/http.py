@@ -62,7 +62,8 @@ class HttpEffect:
     async def prepare(self, step: Mapping[str, Any], ctx: EffectContext) -> Mapping[str, Any] | Failed:
         """The request is checked; there is nothing to store."""
         try:
-            _check(step, _request(step, ctx), ctx)
+            _request(step, ctx)
+            check_allowed(parsed(step), ctx)
         except EffectError as error:
             return failed(error)
         return {}
@@ -71,7 +72,7 @@ class HttpEffect:
         """Send the request, or its undo, once."""
         try:
             request, limit = _request(step, ctx), TimeLimit(ctx.timeout_s)
-            _check(step, request, ctx)
+            check_allowed(parsed(step), ctx)
             if request is None:
                 return Done({"note": "there is nothing to take back"})
             if request.method in _SAFE:
@@ -122,13 +123,6 @@ def _request(step: Mapping[str, Any], ctx: EffectContext) -> HttpRequest | None:
     if http.undo is False or http.method in _SAFE:
         return None
     raise no_undo()
-
-
-def _check(step: Mapping[str, Any], request: HttpRequest | None, ctx: EffectContext) -> None:
-    """Raise EffectError where the request is not to be sent."""
-    check_allowed(parsed(step), ctx)
-    if request is not None and any(name.lower().startswith("x-madflow-") for name in request.headers):
-        raise _refused("headers that start with X-Madflow- are not the step's to set; leave them out")
 
 
 def _refused(message: str) -> EffectError:

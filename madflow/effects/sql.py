@@ -17,7 +17,9 @@ A commit that failed is looked up by its key in a new connection, so that its fa
 plan and is hostile: an authorizer denies it other databases, pragmas, transaction control, virtual tables and
 `madflow_keys`; it is one statement, and its time and its result are bounded. The file is reached without following
 symbolic links, and is never madflow's: no ledger (by its application id, whatever it is called or linked as) and
-nothing that lies beside the ledger.
+nothing that lies beside the ledger. It is opened by SQLite alone, never by a descriptor of ours, and by one step of the
+process at a time: closing a descriptor drops the locks of whoever has the file open in this process (see `held`). For
+the same reason a host must not open it with another SQLite library (Python's sqlite3) in the process that runs madflow.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
 import apsw
@@ -37,6 +39,7 @@ from ..core.canonical import INTEGER_MAX
 from ..core.plan import LEDGER_DATABASE, SqlStep
 from ..core.saga import Absent, Done, Failed, Uncertain
 from ..errors import EffectError
+from ..held import find_held, turn
 from ..ports import EffectContext, Execute
 from .fence import TimeLimit, holding, in_thread, settled
 from .steps import check_allowed, no_undo, parsed, wrong_kind
@@ -54,7 +57,6 @@ _STEPS_BETWEEN_LOOKS: Final = 1_000
 _MARGIN: Final = 0.9
 """The part of the time a statement may take; the rest is for the commit, and for being the one who tells."""
 _KEYS: Final = "madflow_keys"
-_MAGIC: Final = b"SQLite format 3\0"
 _NOTHING: Final = re.compile(r"(?>\s++|;|--[^\n]*+|/\*.*?\*/)*+", re.DOTALL)
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS madflow_keys (key TEXT PRIMARY KEY NOT NULL, result TEXT) STRICT, WITHOUT ROWID"
@@ -89,7 +91,7 @@ class SqlEffect:
         def check(limit: TimeLimit) -> Mapping[str, Any]:
             sql = _checked(step, ctx)
             _statement(sql, ctx)
-            return {} if _in_ledger(sql) else self._named(sql, ctx)
+            return {} if _in_ledger(sql) else self._named(sql, ctx, limit)
 
         return await in_thread(check, ctx.timeout_s)
 
@@ -143,13 +145,15 @@ class SqlEffect:
 
         return run
 
-    def _named(self, step: SqlStep, ctx: EffectContext) -> dict[str, Any]:
+    def _named(self, step: SqlStep, ctx: EffectContext, limit: TimeLimit) -> dict[str, Any]:
         """The database that the policy names now, as `prepare` stores it."""
         name = step.target.removeprefix("db:")
         path = ctx.policy.databases.get(name)
         if path is None:
             raise EffectError("unknown_database", f"the policy's [databases] name no {name!r}", applied=False)
-        return {"path": path, "inode": _database(path, ctx, self._protected)[1]}
+        real, inode = _database(path, ctx, self._protected)
+        with _connected(real, limit):
+            return {"path": path, "inode": inode}
 
     def _stored(self, facts: Mapping[str, Any], ctx: EffectContext) -> str:
         """The absolute path of the database that the intent stored. Raises EffectError where it is another file now."""
@@ -193,35 +197,31 @@ def _database(relative: str, ctx: EffectContext, protected: Iterable[str]) -> tu
     with open_dir(ctx.root, parts) as folder:
         if folder is None:
             raise refusal("no_such_database", relative, "is not there; create it first")
-        try:
-            file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-        except FileNotFoundError as error:
-            raise refusal("no_such_database", relative, "is not there; create it first") from error
-        except OSError as error:
-            raise refusal("bad_database", relative, f"cannot be opened: {error.strerror}") from error
         with naming(relative):
             try:
-                _check_file(file, relative, ctx)
-                inode = os.fstat(file).st_ino
-            finally:
-                os.close(file)
-    return f"{os.path.realpath(ctx.root)}/{relative}", inode
+                state = os.stat(last, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError as error:
+                raise refusal("no_such_database", relative, "is not there; create it first") from error
+            _check_file(state, folder, relative, ctx)
+    return f"{os.path.realpath(ctx.root)}/{relative}", state.st_ino
 
 
-def _check_file(file: int, path: str, ctx: EffectContext) -> None:
-    state = os.fstat(file)
+def _check_file(state: os.stat_result, folder: int, path: str, ctx: EffectContext) -> None:
+    """Look at a file that must not be opened but by SQLite: a descriptor of ours, closed, drops SQLite's locks."""
     if not stat.S_ISREG(state.st_mode):
-        raise refusal("bad_database", path, "is no regular file")
-    header = os.pread(file, 100, 0)
-    if header and not header.startswith(_MAGIC):
-        raise refusal("bad_database", path, "is no SQLite database")
-    if int.from_bytes(header[68:72], "big") == LEDGER_APPLICATION_ID:
-        raise refusal("protected", path, "is a ledger of madflow")
+        raise refusal("bad_database", path, "is no regular file; symbolic links are not followed")
+    held = find_held(state, folder, path.rpartition("/")[2])
+    own = held is not None and held.kind == "database" and held.inode == (state.st_dev, state.st_ino)
+    if held is not None and not own:
+        raise refusal("held", path, f"is {held.path}, a {held.kind} that this process has open, or a file beside it")
     beside = ctx.run_dir.parent
     if beside.exists() and not beside.samefile(ctx.root):
         for entry in beside.iterdir():
             if os.path.samestat(entry.lstat(), state):
                 raise refusal("protected", path, f"is {entry.name!r} beside the ledger")
+    if state.st_nlink > 1:
+        why = f"has {state.st_nlink} names (hard links), and SQLite would miss the log of the others; leave it one"
+        raise refusal("bad_database", path, why)
 
 
 @contextmanager
@@ -230,8 +230,7 @@ def _connected(path: str, limit: TimeLimit) -> Iterator[apsw.Connection]:
     limit.check()
     stop_at = limit.left_s * (1 - _MARGIN)
     try:
-        connection = apsw.Connection(path, flags=flags)
-        try:
+        with naming(path), turn(path, limit.left_s / 2), closing(apsw.Connection(path, flags=flags)) as connection:
             connection.set_busy_timeout(max(1, int(limit.left_s * 500)))
             connection.set_progress_handler(lambda: limit.left_s <= stop_at, _STEPS_BETWEEN_LOOKS)
             connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
@@ -242,8 +241,8 @@ def _connected(path: str, limit: TimeLimit) -> Iterator[apsw.Connection]:
             if connection.pragma("application_id") == LEDGER_APPLICATION_ID:
                 raise refusal("protected", path, "is a ledger of madflow")
             yield connection
-        finally:
-            connection.close(True)
+    except apsw.NotADBError as error:
+        raise refusal("bad_database", path, "is no SQLite database") from error
     except apsw.Error as error:
         raise _as_effect_error(error) from error
 

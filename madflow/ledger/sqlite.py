@@ -20,7 +20,8 @@ from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import apsw
 
-from ..errors import LedgerCorrupt, LedgerError
+from ..errors import EffectError, LedgerCorrupt, LedgerError
+from ..held import hold, release
 from ..ports import AppendResult, Entry, Event, Execute, Record, Sealed, Stale
 from .chain import ChainCheck, Row, check_name, export_lines, to_record
 from .file import SCHEMA_VERSION, SQLITE_MIN, as_ledger_error, check_sqlite, open_reader, open_writer, sqlite_version
@@ -120,6 +121,12 @@ class SqliteLedger:
         self._reader: apsw.Connection | None = None
         self._schema = 0
         try:
+            # While it is held nobody in this process opens its files otherwise, which would drop SQLite's locks.
+            held = hold(self.path, "ledger")
+        except EffectError as error:
+            raise LedgerError(str(error)) from error
+        self._release = weakref.finalize(self, release, held)
+        try:
             if not readonly:
                 connection = open_writer(self.path, busy_ms, vfs)
                 self._writer = GroupWriter(connection, clock.now_ms, queue_max, str(self.path))
@@ -129,6 +136,7 @@ class SqliteLedger:
         except (apsw.Error, LedgerError) as error:
             if self._writer is not None:
                 self._writer.close()
+            self._release()
             raise (error if isinstance(error, LedgerError) else as_ledger_error(error, self.path)) from error
 
     def record(self, stream: str, events: Sequence[Event], *, after: int) -> asyncio.Future[list[Record]]:
@@ -292,6 +300,7 @@ class SqliteLedger:
                 self._reader = None
         if self._writer is not None:
             self._writer.close()  # last, so that the file is left without a -wal beside it
+        self._release()
 
     def __enter__(self) -> Self:
         return self

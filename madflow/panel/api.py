@@ -37,6 +37,7 @@ from ..core.panel_request import (
 )
 from ..core.proposal import PanelMember, Proposal
 from ..effects.freeze import freeze_plan
+from ..effects.own import protected_paths
 from ..errors import ConfigError, LedgerConflict, UnknownProposal
 from ..ports import Clock, Event, Ledger, Record
 
@@ -110,7 +111,8 @@ async def propose(
     else:
         file = parse_plan_file(plan if isinstance(plan, Mapping) else {"plan": [dict(step) for step in plan]})
     if root is not None:
-        file = file.model_copy(update={"plan": tuple(freeze_plan(list(file.plan), root))})
+        own = protected_paths(root, ledger, None)
+        file = file.model_copy(update={"plan": tuple(freeze_plan(list(file.plan), root, protected=own))})
     now_ms = clock.now_ms()
     claims = file.claims()
     subject = panel_subject(

@@ -57,6 +57,7 @@ def test_every_kind_is_read_and_nothing_is_lost(step: dict[str, Any]) -> None:
         ({**HTTP, "method": "CONNECT"}, "method"),
         ({**HTTP, "headers": {"Host": "evil.example"}}, "set by the submitter"),
         ({**HTTP, "headers": {"idempotency-KEY": "1"}}, "set by the submitter"),
+        ({**HTTP, "headers": {"X-Madflow-Term": "9"}}, "set by the submitter"),
         ({**HTTP, "headers": {"Proxy-Authorization": "x"}}, "set by the submitter"),
         ({**HTTP, "headers": {"X-A": "b\r\nHost: evil.example"}}, "control characters"),
         ({**HTTP, "headers": {"X A": "b"}}, "plain name"),

@@ -75,6 +75,7 @@ def test_limits() -> None:
     assert policy.limit_of("file:src/a.py") == 2 and policy.limit_of("file:a.py") == 1
     assert policy.limit_of("git:refs/heads/x") == 3 and Policy().limit_of("git:refs/heads/x") == 1
     assert policy.limit_of("url:a.example") is None
+    assert policy.limit_of("db:app") == 1 and policy.limit_of("db:ledger") is None
     assert parse_policy({"limits": {"file:**": 5, "file:src/*": 2}}).limit_of("file:src/a") == 2
 
 

@@ -94,6 +94,16 @@ def living(key: str) -> list[int]:
     return found
 
 
+def own_locks() -> set[tuple[str, str, str]]:
+    """The locks by `fcntl` that this process holds: kind, inode number, first byte."""
+    lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return {
+        (kind, place.rpartition(":")[2], first)
+        for _, family, _, kind, pid, place, first, *_ in (line for line in lines if "->" not in line)
+        if family == "POSIX" and int(pid) == os.getpid()
+    }
+
+
 def until(holds: Callable[[], Any], *, within_s: float = 10.0) -> Any:
     """What `holds` returns once it is true; fails the test if that takes longer."""
     deadline = time.monotonic() + within_s

@@ -4,13 +4,14 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
-from effect_worlds import context, kill, submitter, until
+from effect_worlds import context, kill, own_locks, submitter, until
 
 from madflow.clock import SystemClock
 from madflow.core.policy import Policy
@@ -217,21 +218,28 @@ async def test_a_commit_that_fails(root: Path) -> None:
 
 
 async def test_files_that_are_no_database_of_a_step(root: Path) -> None:
-    """Catches the ledger behind another name, a symbolic link, and a file that is made by looking for it."""
+    """Catches the ledger behind another name, a symbolic link, a file that is made by looking for it, and a look that
+    opens and closes the ledger's file, which drops SQLite's locks on it."""
     told = step("CREATE TABLE mine (a)")
     (root / ".madflow" / "run").mkdir(parents=True)
     ledger = open_ledger(root / ".madflow" / "ledger.db", clock=SystemClock())
     await ledger.record("s", [Event("k", {})], after=0)
     os.link(root / ".madflow" / "ledger.db", root / "data" / "hard.db")
+    os.link(root / ".madflow" / "ledger.db-shm", root / "data" / "hard-shm.db")
+    apsw.Connection(str(root / "data" / "one-name.db")).execute("CREATE TABLE x (a)")
+    os.link(root / "data" / "one-name.db", root / "data" / "two-names.db")
     apsw.Connection(str(root / ".madflow" / "other.db")).execute("CREATE TABLE x (a)")
     os.link(root / ".madflow" / "other.db", root / "data" / "other.db")
     (root / "data" / "soft.db").symlink_to(root / "data" / "app.db")
     (root / "linked").symlink_to(root / "data")
     (root / "data" / "text.db").write_text("no database at all" * 100)
     open_ledger(root / "data" / "elsewhere.db", clock=SystemClock()).close()
+    held = own_locks()
     for path, code in (
         ("data/elsewhere.db", "protected"),
-        ("data/hard.db", "protected"),
+        ("data/hard.db", "held"),
+        ("data/hard-shm.db", "held"),
+        ("data/two-names.db", "bad_database"),
         ("data/other.db", "protected"),
         (".madflow/ledger.db", "protected"),
         ("data/soft.db", "bad_database"),
@@ -243,12 +251,14 @@ async def test_files_that_are_no_database_of_a_step(root: Path) -> None:
         ("../app.db", "bad_path"),
     ):
         policy = POLICY.model_copy(update={"databases": {"app": path}})
-        begun = {"path": path, "inode": 0}  # as an intent would have it that was stored when this was allowed
+        # As an intent would have it that was stored when this was allowed.
+        begun = {"path": path, "inode": (root / path).lstat().st_ino if (root / path).exists() else 0}
         for failed in (
             await EFFECT.do(told, begun, ctx(root)),
             await EFFECT.prepare(told, ctx(root, policy=policy)),
         ):
             assert isinstance(failed, Failed) and (failed.code, failed.applied) == (code, False), (path, failed)
+            assert own_locks() == held and held, path
     assert not (root / "data" / "missing.db").exists()
     ledger.close()
     for policy in (POLICY.model_copy(update={"databases": {}}), Policy()):
@@ -257,6 +267,23 @@ async def test_files_that_are_no_database_of_a_step(root: Path) -> None:
     (root / "data" / "empty.db").touch()
     policy = POLICY.model_copy(update={"databases": {"app": "data/empty.db"}})
     assert isinstance(await do(root, told, policy=policy), Done)
+
+
+async def test_preparing_a_step_leaves_the_transaction_of_another_its_locks(root: Path) -> None:
+    """Catches a look at the database that drops the locks of the statement that runs in it: another program writes."""
+    endless = "INSERT INTO t WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT i, i FROM c"
+    known = await EFFECT.prepare(step(endless), ctx(root))
+    assert not isinstance(known, Failed)
+    slow = asyncio.create_task(EFFECT.do(step(endless), known, ctx(root, timeout_s=2.0)))
+    await asyncio.to_thread(until, lambda: bool(own_locks()))
+    refused = await EFFECT.prepare(step("INSERT INTO t VALUES (2, 2)"), ctx(root, key="other", timeout_s=0.2))
+    assert isinstance(refused, Failed) and (refused.code, refused.transient) == ("busy", True)
+    told = f"import sqlite3; sqlite3.connect({str(root / 'data' / 'app.db')!r}, timeout=0).execute('DELETE FROM t')"
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", told, stderr=asyncio.subprocess.PIPE)
+    assert b"locked" in (await other.communicate())[1]
+    assert own_locks() and not slow.done()
+    stopped = await slow
+    assert isinstance(stopped, Failed) and stopped.code == "timeout" and rows(root) == []
 
 
 def test_the_ledger_is_known_by_its_number(tmp_path: Path) -> None:
