@@ -1,6 +1,5 @@
 """What every test runs under: no network beyond loopback, no keys, no telemetry, the same random examples each time."""
 
-import ipaddress
 import os
 import socket
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from network_guard import NetworkForbiddenError, is_loopback
 
 # Set before anything imports litellm or langsmith, which read them at import.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -21,22 +21,6 @@ for _name in list(os.environ):
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-
-
-class NetworkForbiddenError(RuntimeError):
-    """A test reached for the network. Not an OSError: no retry may take it for a lost connection."""
-
-
-def is_loopback(host: object) -> bool:
-    """Whether `host` (a name or an address) stays on this machine."""
-    if isinstance(host, bytes | bytearray):
-        host = bytes(host).decode("ascii", "replace")
-    if host in (None, "", "localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(str(host).split("%", maxsplit=1)[0]).is_loopback
-    except ValueError:
-        return False
 
 
 _reached: list[str] = []

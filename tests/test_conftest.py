@@ -5,8 +5,8 @@ import os
 import socket
 
 import pytest
-from conftest import NetworkForbiddenError, is_loopback
 from hypothesis import settings
+from network_guard import NetworkForbiddenError, is_loopback
 
 OUTSIDE = ("192.0.2.1", 9)  # TEST-NET-1 (RFC 5737): never routed
 

@@ -69,7 +69,7 @@ class Plain:
     ) -> Any:
         return self.model.transact(term, slot, lambda: work(None))
 
-    def read(self, stream: str, *, after: int = 0) -> list[Record]:
+    def read(self, stream: str, *, after: int = 0, pruned: str = "raise") -> list[Record]:
         return self.model.records[after:] if stream == f"commit/{SCOPE}" else []
 
 
