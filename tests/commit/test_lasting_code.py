@@ -126,6 +126,7 @@ async def test_a_coroutine_that_does_not_let_itself_be_cancelled_is_left_behind(
 )
 async def test_what_code_raises_is_its_own(bench: Bench, is_async: bool, error: BaseException) -> None:
     """Would catch a step's TimeoutError that is told as the submitter's, and code that ends the submitter."""
+
     def plain(args: Any, ctx: Any) -> None:
         raise error
 
