@@ -23,7 +23,7 @@ from langgraph.types import Command
 
 from .clock import SystemClock
 from .commit.api import WAIT_S, Committer
-from .commit.gate import opened
+from .commit.gate import default_ledger, opened
 from .commit.graph import build_commit_graph
 from .commit.known import known_proposal
 from .core.gate import Rejected
@@ -72,7 +72,7 @@ def build_workflow(
         wait_s: how long to wait for a commit at a time.
         checkpointer: any LangGraph checkpointer; needed for a human's word.
     """
-    place = Path(ledger) if ledger is not None else Path(root) / ".madflow" / "ledger.db"
+    place = Path(ledger) if ledger is not None else default_ledger(root)
     own = committer or Committer(root, ledger=place)
 
     def here(request: Mapping[str, Any]) -> Debate:

@@ -39,7 +39,6 @@ __all__ = [
 OUTPUT_LINES: Final = 5
 """How much of a failed command's output a receipt shows; `madflow explain` has the rest."""
 
-ROOT_SCOPE: Final = "root"
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -179,6 +178,8 @@ def where_given(options: Mapping[str, Any]) -> str:
 
 def receipt_text(receipt: Receipt, where: str = "") -> str:
     """A receipt in a few lines for a human; ends in a newline. `where`: see `where_given`."""
+    from ..commit.streams import ROOT_SCOPE
+
     lines = [f"{receipt.status}: {_ENDINGS[receipt.status]}"]
     if receipt.rollback == "partial":
         lines[0] += ", as far as that went (look at the steps)"

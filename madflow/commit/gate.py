@@ -21,12 +21,17 @@ from .gating import Gatekeeper, proposal_of
 from .requests import CommitRequest
 from .steps import Step, registry
 
-__all__ = ["Gate", "ledger_place", "opened"]
+__all__ = ["Gate", "default_ledger", "ledger_place", "opened"]
+
+
+def default_ledger(root: str | Path) -> Path:
+    """Where the ledger of a root lies, where none is named."""
+    return Path(root) / ".madflow" / "ledger.db"
 
 
 def ledger_place(root: str | Path, ledger: str | Path | FencedLedger | None) -> str | Path | FencedLedger:
     """The ledger that is meant: by default `.madflow/ledger.db` beneath the root."""
-    return Path(root) / ".madflow" / "ledger.db" if ledger is None or ledger == "" else ledger
+    return default_ledger(root) if ledger is None or ledger == "" else ledger
 
 
 @contextmanager

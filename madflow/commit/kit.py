@@ -18,9 +18,9 @@ from ..election.local import LocalElector
 from ..ports import Clock, Effect, Elector, FencedLedger, Renewed, Term
 from .desk import Desk
 from .steps import CallEffect, Step
+from .streams import ROOT_SCOPE
 
 __all__ = [
-    "ROOT_SCOPE",
     "default_effects",
     "default_elector",
     "folder_of",
@@ -30,8 +30,6 @@ __all__ = [
 ]
 
 FOLDER: Final = ".madflow"
-ROOT_SCOPE: Final = "root"
-"""The scope of a root whose ledger lies in it or in its `.madflow`: its name does not change when the tree is moved."""
 
 
 def folder_of(ledger: str | Path | FencedLedger, root: Path) -> Path:

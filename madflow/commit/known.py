@@ -22,11 +22,10 @@ from ..core.panel import stream_name as panel_stream
 from ..core.state import State
 from ..errors import ConfigError, LedgerCorrupt, LedgerError
 from ..ports import Ledger, Record
+from .streams import DEBATES, PANELS
 
 __all__ = ["Listed", "known_proposal", "list_known"]
 
-_DEBATE: Final = "debate/"
-_PANEL: Final = "proposal/"
 _DEBATE_EVENTS: Final = frozenset(kind for _, kind in TABLE)
 _CALL_EVENTS: Final = frozenset({"reserved", "settled", "note"})  # the budget's, not the decision's
 _VERSION: Final = re.compile(r"(?P<debate>.+)-p(?P<number>[1-9][0-9]{0,8})", re.ASCII)
@@ -68,10 +67,10 @@ def list_known(ledger: Ledger, from_seq: int = 1) -> Iterator[Listed]:
     One pass over the ledger, nothing is folded; whether a proposal may be committed is not known by that.
     """
     for record in ledger.scan(from_seq, pruned="skip"):
-        if record.kind == "landed" and record.stream.startswith(_DEBATE):
+        if record.kind == "landed" and record.stream.startswith(DEBATES):
             yield Listed(record.seq, str(record.payload["proposal"]["proposal_id"]), "debate")
-        elif record.kind == "proposed" and record.stream.startswith(_PANEL):
-            yield Listed(record.seq, record.stream.removeprefix(_PANEL), "panel")
+        elif record.kind == "proposed" and record.stream.startswith(PANELS):
+            yield Listed(record.seq, record.stream.removeprefix(PANELS), "panel")
 
 
 def _read(ledger: Ledger, stream: str) -> list[Record] | None:
@@ -94,7 +93,7 @@ def _pruned(proposal_id: str, source: str) -> Known:
 
 
 def _of_debate(ledger: Ledger, debate_id: str, version: int) -> Known | None:
-    records, asked = _read(ledger, f"{_DEBATE}{debate_id}"), f"{debate_id}-p{version}"
+    records, asked = _read(ledger, f"{DEBATES}{debate_id}"), f"{debate_id}-p{version}"
     if records is None:
         return _pruned(asked, "debate")
     if not records:

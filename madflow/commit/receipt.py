@@ -8,9 +8,9 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.journal import CommitDocument, CommitState, Journal, KeyState, commit_id, record_of
+from ..core.protocols.subject import rfc3339
 from ..ports import Ledger, Record
 from .streams import stream_of
-from .when import rfc3339
 
 __all__ = [
     "RECEIPT_SCHEMA",

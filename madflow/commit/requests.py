@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ..errors import LedgerConflict
 from ..ports import Clock, Event, Ledger, Record
+from .streams import REQUESTS
 
 __all__ = ["CommitRequest", "Inbox", "Resolution", "is_node_name", "request", "requests_of"]
 
@@ -31,7 +32,7 @@ def is_node_name(name: str) -> bool:
 
 def requests_of(scope: str) -> str:
     """The stream of a scope's requests."""
-    return f"requests/{scope}"
+    return f"{REQUESTS}{scope}"
 
 
 async def request(ledger: Ledger, scope: str, event: Event, clock: Clock, *, after: int = 0) -> Record:

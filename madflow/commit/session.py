@@ -15,6 +15,7 @@ from ..ports import Clock, Effect, Elector, Event, FencedLedger, Held, Term
 from .desk import Desk, TermLost
 from .gating import Gatekeeper
 from .kit import default_effects, default_elector, heartbeat, run_dir_of
+from .named import KEY_PREFIX_MIN
 from .receipt import Receipt, receipt_of, refusal_of
 from .requests import request
 from .snapshot import SNAPSHOT_EVERY, load_journal, take_snapshot
@@ -24,7 +25,6 @@ from .submitter import POLL_S, Submitter
 
 __all__ = ["Resolved", "Session", "Setup"]
 
-KEY_PREFIX_MIN: Final = 8
 LEASES_ASIDE_MAX: Final = 12
 """How long a worker that lacks a step's code leaves the field to others, at most, in leases."""
 

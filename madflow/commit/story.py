@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from ..core.journal import record_of
 from ..core.panel import DEBATES_PROPOSAL
+from ..core.protocols.subject import rfc3339
 from ..ports import Ledger, Record
 from .streams import BOUND, COMMITS, DEBATES, ELECTIONS, PANELS, REQUESTS, SNAPSHOTS
-from .when import rfc3339
 
 __all__ = ["Told", "plain_record", "records_of", "summary_of", "tell"]
 
