@@ -8,6 +8,9 @@ to the Bootstrap", 1993, ch. 13; clusters: A. C. Cameron, D. L. Miller, "A pract
 inference", J. Human Resources 50, 2015). With few questions it is too narrow; below 2 there is none.
 
 A draw whose denominator is zero has no value and is drawn again; more than half of them, and there is no interval.
+
+Measures of the same number of questions share their draws, which are remembered: most of the time of a draw is spent
+on drawing it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,10 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final, TypeVar
 
 from ..errors import ConfigError
 
@@ -77,11 +83,8 @@ def estimate(items: Iterable[Item], *, seed: int = 0, draws: int = DRAWS, level:
         ConfigError: draws outside 1 to 100,000, or a level not strictly between 0 and 1.
     """
     sums = _sums(items)
-
-    def value(drawn: Sequence[str]) -> float:
-        return _ratio(math.fsum(sums[q][0] for q in drawn), math.fsum(sums[q][1] for q in drawn))
-
-    return _interval(sorted(sums), value, seed, draws, level)
+    questions = sorted(sums)
+    return _interval(len(questions), _ratios([sums[question] for question in questions]), seed, draws, level)
 
 
 def difference(
@@ -97,16 +100,9 @@ def difference(
     Both sides should hold the same questions; one that only one side has is drawn too, and counts for that side.
     """
     mine, theirs = _sums(items), _sums(others)
-    none = (0.0, 0.0)
-
-    def value(drawn: Sequence[str]) -> float:
-        a = [mine.get(q, none) for q in drawn]
-        b = [theirs.get(q, none) for q in drawn]
-        return _ratio(math.fsum(p for p, _ in a), math.fsum(w for _, w in a)) - _ratio(
-            math.fsum(p for p, _ in b), math.fsum(w for _, w in b)
-        )
-
-    return _interval(sorted(mine.keys() | theirs.keys()), value, seed, draws, level)
+    questions = sorted(mine.keys() | theirs.keys())
+    ours, of_others = (_ratios([sums.get(question, (0.0, 0.0)) for question in questions]) for sums in (mine, theirs))
+    return _interval(len(questions), lambda drawn: ours(drawn) - of_others(drawn), seed, draws, level)
 
 
 def statistic(
@@ -123,10 +119,52 @@ def statistic(
         clusters: question to its cases; value: called with the cases of the drawn questions; nan for none.
     """
 
-    def of(drawn: Sequence[str]) -> float:
-        return value([case for question in drawn for case in clusters[question]])
+    groups = [clusters[question] for question in sorted(clusters)]
 
-    return _interval(sorted(clusters), of, seed, draws, level)
+    def of(drawn: _Draw) -> float:
+        return value(list(chain.from_iterable(drawn(groups))))
+
+    return _interval(len(groups), of, seed, draws, level)
+
+
+_Draw = Callable[[Sequence[Any]], Sequence[Any]]
+"""One draw: what it picks from a sequence with an entry for each question, as often as it picks it."""
+
+
+class _Draws:
+    """The draws of so many questions from a seed, made as they are asked for."""
+
+    def __init__(self, questions: int, seed: int) -> None:
+        self._places = list(range(questions))  # one object for each place, however often it is drawn
+        self._chance = random.Random(seed)  # noqa: S311 - a seeded resampling, no secret
+        self._made: list[_Draw] = []
+
+    def __getitem__(self, number: int) -> _Draw:
+        while len(self._made) <= number:
+            self._made.append(itemgetter(*self._chance.choices(self._places, k=len(self._places))))
+        return self._made[number]
+
+
+@lru_cache(maxsize=4)
+def _draws(questions: int, seed: int) -> _Draws:
+    """At most four sets are kept: 2,000 draws of 400 questions are 6 MB, of 2,500 questions 40 MB."""
+    return _Draws(questions, seed)
+
+
+def _everything(groups: Sequence[Any]) -> Sequence[Any]:
+    return groups
+
+
+def _ratios(sums: Sequence[tuple[float, float]]) -> Callable[[_Draw], float]:
+    """The ratio of sums over what was drawn."""
+    parts, wholes = [part for part, _ in sums], [whole for _, whole in sums]
+    even = len(set(wholes)) == 1
+
+    def value(drawn: _Draw) -> float:
+        whole = wholes[0] * len(wholes) if even else math.fsum(drawn(wholes))
+        return _ratio(math.fsum(drawn(parts)), whole)
+
+    return value
 
 
 def _sums(items: Iterable[Item]) -> dict[str, tuple[float, float]]:
@@ -140,8 +178,8 @@ def _sums(items: Iterable[Item]) -> dict[str, tuple[float, float]]:
 
 
 def _interval(
-    questions: Sequence[str],
-    value: Callable[[Sequence[str]], float],
+    questions: int,
+    value: Callable[[_Draw], float],
     seed: int,
     draws: int,
     level: float,
@@ -151,21 +189,21 @@ def _interval(
             f"a bootstrap has 1 to {_DRAWS_MAX} draws and a level between 0 and 1 "
             f"(draws={draws}, level={level}); fix it"
         )
-    whole = value(questions)
+    whole = value(_everything)
     drawn: list[float] = []
-    if len(questions) > 1:
-        chance = random.Random(seed)  # noqa: S311 - a seeded resampling, no secret
-        for _ in range(2 * draws):
-            found = value(chance.choices(questions, k=len(questions)))
+    if questions > 1:
+        made = _draws(questions, seed)
+        for number in range(2 * draws):
+            found = value(made[number])
             if not math.isnan(found):
                 drawn.append(found)
             if len(drawn) == draws:
                 break
     if len(drawn) < draws:
-        return Interval(whole, math.nan, math.nan, level, draws, seed, len(questions))
+        return Interval(whole, math.nan, math.nan, level, draws, seed, questions)
     drawn.sort()
     tail = (1 - level) / 2
-    return Interval(whole, _at(drawn, tail), _at(drawn, 1 - tail), level, draws, seed, len(questions))
+    return Interval(whole, _at(drawn, tail), _at(drawn, 1 - tail), level, draws, seed, questions)
 
 
 def _at(ordered: Sequence[float], quantile: float) -> float:
