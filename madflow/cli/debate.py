@@ -23,6 +23,16 @@ AGENTS = 3
 @click.option(
     "--protocol", type=click.Choice(["answer", "proposal"]), default=None, help="What comes out: an answer, or a plan."
 )
+@click.option(
+    "--policy", metavar="NAME", default="", help="Ask, stop and count by this policy, e.g. robust, in place of a rule."
+)
+@click.option(
+    "--learn-from",
+    "learn_from_ids",
+    metavar="ID",
+    multiple=True,
+    help="With --policy: an earlier debate of this panel in this ledger, to learn reliabilities from (repeatable).",
+)
 @click.option("--root", metavar="DIR", default=".", help="The tree the debate is about (default: here).")
 @run_options
 def command(
@@ -30,6 +40,8 @@ def command(
     task_file: str,
     agents: int | None,
     protocol: Literal["answer", "proposal"] | None,
+    policy: str,
+    learn_from_ids: tuple[str, ...],
     root: str,
     **shared: Any,
 ) -> int:
@@ -38,6 +50,8 @@ def command(
     The result goes to stdout, progress to stderr. With --id, the same command resumes the debate after a crash.
     """
     from ..crews import generic_crew, load_crew
+    from ..core.policies import policy_named
+    from ..debate.learning import learn_from
     from ..debate.setup import Debate, read_task
 
     options = RunOptions(**shared)
@@ -49,6 +63,9 @@ def command(
     task = read_task(Path(task_file) if task_file else question or "")
     if task.files:
         raise ConfigError(f"{task_file}: has files; a diff is debated with `madflow review`")
+    if learn_from_ids and not policy:
+        raise click.UsageError("--learn-from goes with --policy")
+    chosen = policy_named(policy) if policy else None
     tree = check_root(root)
     crew = (
         load_crew(options.crew, models=options.models)
@@ -60,7 +77,17 @@ def command(
     fields = options.debate_fields()
     ledger = open_for_writing(ledger_path(options.ledger, tree))
     try:
-        debate = Debate(task=task, crew=crew, protocol=protocol or "", ledger=ledger, root=tree, **fields)
+        learned = learn_from(ledger, chosen, learn_from_ids) if chosen is not None and learn_from_ids else None
+        debate = Debate(
+            task=task,
+            crew=crew,
+            protocol=protocol or "",
+            policy=chosen,
+            learned=learned,
+            ledger=ledger,
+            root=tree,
+            **fields,
+        )
         return run_debate(debate, options, ledger)
     finally:
         ledger.close()

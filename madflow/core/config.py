@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from .budget import Limits
 from .messages import Frozen, Seat, Task
 from .plan import ABSENT, PATH_CHARS_MAX, path_problem
+from .policies import Policy, Reliabilities
 from .quorum import quorum
 from .rules import Rule, parse_rule
 from .stopping import DEFAULT_STOP, StopCondition, parse_stop
@@ -62,6 +63,8 @@ class Config(Frozen):
         faulty: weight of faulty seats the quorum must survive (F in ⌊(W+F)/2⌋+1).
         warm_first: in each round one seat starts and the others wait for its first token.
         review_plan: for a review, what its plan holds beside the findings; None: it has no plan.
+        policy: who is asked, how long, and what the answers come to, in place of `rule` and `stop`; None: those decide.
+        learned: what the policy knows of the seats from earlier debates of this panel; None: nothing.
         reader_order: "shared" (every reader gets the same transcript: cacheable) or "own" (the reader's own turn last).
     """
 
@@ -85,6 +88,8 @@ class Config(Frozen):
     warm_first: bool = False
     reader_order: Literal["shared", "own"] = "shared"
     review_plan: ReviewPlan | None = None
+    policy: Policy | None = None
+    learned: Reliabilities | None = None
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -108,14 +113,32 @@ class Config(Frozen):
             ballots = ", ".join(self.electorate)
             raise ValueError(f"veto holders without a ballot: {', '.join(strangers)}; ballots: {ballots}")
         _check_options(self.task)
+        self._check_policy()
         parse_stop(self.stop)
         parse_topology(self.topology)
         quorum(self.electorate_weight, self.faulty)
         return self
 
+    def _check_policy(self) -> None:
+        if self.policy is None:
+            if self.learned is not None:
+                raise ValueError("learned goes with a policy; name one, e.g. robust, or leave it out")
+            return
+        if self.protocol != "answer":
+            raise ValueError(f"a policy answers questions; the protocol is {self.protocol}: leave the policy out")
+        if self.rule != f"policy:{self.policy.name}":
+            raise ValueError(f"policy {self.policy.name} counts in place of a rule (rule={self.rule}); leave rule out")
+        if any(weight != 1 for weight in self.electorate.values()):
+            raise ValueError(f"policy {self.policy.name} weighs seats itself; leave their weights at 1")
+        if self.rounds > self.policy.rounds_max:
+            most = self.policy.rounds_max
+            raise ValueError(
+                f"policy {self.policy.name} holds {most} rounds at most (rounds={self.rounds}); ask for fewer"
+            )
+
     @cached_property
     def rule_(self) -> Rule:
-        return parse_rule(self.rule)
+        return parse_rule("plurality" if self.policy is not None else self.rule)
 
     @cached_property
     def stop_(self) -> StopCondition:

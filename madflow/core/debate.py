@@ -30,7 +30,7 @@ from .ballots import BallotBox
 from .config import Config
 from .proposal import seal
 from .protocols import protocol_of
-from .protocols.base import MOTION, final_outcome, poll_outcome
+from .protocols.base import MOTION, final_outcome
 from .protocols.subject import subject_body
 from .rules import Outcome, unassailable
 from .state import Answer, Ask, Closed, Phase, Stage, State
@@ -94,18 +94,18 @@ def fold(config: Config, events: list[tuple[str, Mapping[str, Any], int]]) -> St
 
 def land(state: State) -> dict[str, Any]:
     """The whole proposal of a state that is ready, without `usage`."""
-    protocol = protocol_of(state.config.protocol)
+    protocol = protocol_of(state.config)
     box = protocol.box(state)
-    outcome, decided_by = final_outcome(state, box)
+    outcome, decided_by = final_outcome(protocol, state, box)
     subject = subject_body(state, protocol.subject(state))
     return seal(subject, _votes(state, box), _decision(state, box, outcome, decided_by))
 
 
 def human_options(state: State) -> tuple[tuple[str, str], ...]:
     """What a judge or a human may choose: approve and reject, or the frozen options."""
-    protocol = protocol_of(state.config.protocol)
+    protocol = protocol_of(state.config)
     box = protocol.box(state)
-    outcome = poll_outcome(state, box)
+    outcome = protocol.outcome(state, box)
     if box.is_motion:
         return MOTION
     texts = dict(protocol.options(state))
@@ -118,7 +118,7 @@ def human_options(state: State) -> tuple[tuple[str, str], ...]:
 
 def _opened(state: State, _payload: Mapping[str, Any], at_ms: int) -> State:
     opened = replace(state, phase="asking", opened_ms=at_ms)
-    return replace(opened, stage=protocol_of(state.config.protocol).first(opened))
+    return replace(opened, stage=protocol_of(state.config).first(opened))
 
 
 def _answered(state: State, payload: Mapping[str, Any], _at_ms: int) -> State:
@@ -172,7 +172,7 @@ def _cut(state: State, payload: Mapping[str, Any], _at_ms: int) -> State:
         answers={},
         cut=state.cut or cut,
     )
-    stage = protocol_of(state.config.protocol).landing(state) if payload.get("land") else None
+    stage = protocol_of(state.config).landing(state) if payload.get("land") else None
     if stage is not None and (unstarted or stage.kind != closed.stage.kind):
         return replace(state, stage=stage)
     if payload.get("land") and state.cut is cut:
@@ -206,7 +206,9 @@ def _settled_early(state: State) -> bool:
     """Whether no completion of the outstanding ballots could change the result or the quorum."""
     if state.stage is None or state.stage.kind not in ("position", "discuss", "ballot") or not state.stage.options:
         return False
-    protocol = protocol_of(state.config.protocol)
+    if state.config.policy is not None:
+        return False  # a policy counts in its own way; it says itself when the seats left cannot change the result
+    protocol = protocol_of(state.config)
     so_far = Closed(state.stage, state.answers)
     box = protocol.live(state, so_far)
     config = state.config
@@ -222,7 +224,7 @@ def _close(state: State) -> State:
         return _after_judge(state)
     if state.cut is not None and closed.stage.kind != "mediate":
         return _finish(state, state.cut)
-    following = protocol_of(state.config.protocol).next(state)
+    following = protocol_of(state.config).next(state)
     if isinstance(following, Stage):
         return replace(state, stage=following)
     following = state.cut or following
@@ -233,7 +235,8 @@ def _close(state: State) -> State:
 
 
 def _after_judge(state: State) -> State:
-    outcome, decided_by = final_outcome(state, protocol_of(state.config.protocol).box(state))
+    protocol = protocol_of(state.config)
+    outcome, decided_by = final_outcome(protocol, state, protocol.box(state))
     if decided_by.startswith("judge:") and outcome.result != "no_decision":
         return _ready(state, state.cut or Stop("judge", {"choice": str(outcome.winner)}))
     before = state.stop or Stop("deadlock", {})
@@ -242,8 +245,8 @@ def _after_judge(state: State) -> State:
 
 def _finish(state: State, stop: Stop) -> State:
     """The panel is done: try each fallback once while there is no decision, then land."""
-    protocol = protocol_of(state.config.protocol)
-    outcome = poll_outcome(state, protocol.box(state))
+    protocol = protocol_of(state.config)
+    outcome = protocol.outcome(state, protocol.box(state))
     state = replace(state, stop=stop)
     wanted = list(state.config.fallback)
     if outcome.needs_judge and "judge" not in wanted:
@@ -266,7 +269,7 @@ def _open_to(fallback: str, outcome: Outcome) -> bool:
 
 def _fallback_stage(state: State, name: str, agent: str) -> Stage:
     kind = {"judge": "judge", "mediator": "mediate"}[name]
-    ballots = getattr(protocol_of(state.config.protocol), "ballot_subject", None)
+    ballots = getattr(protocol_of(state.config), "ballot_subject", None)
     subject = ballots(state) if ballots is not None and state.last("ballot") else {}
     round_ = state.closed[-1].stage.round
     return Stage(len(state.closed) + 1, kind, round_, (Ask(agent, kind),), human_options(state), subject)
@@ -329,7 +332,7 @@ def _decision(state: State, box: BallotBox, outcome: Outcome, decided_by: str) -
     body: dict[str, Any] = {
         "rule": state.config.rule,
         "threshold": outcome.threshold,
-        "quorum": state.config.quorum,
+        "quorum": protocol_of(state.config).quorum(state),
         "tie": state.config.tie,
         "result": outcome.result,
         "choice": outcome.winner,

@@ -7,14 +7,14 @@ never in order of arrival, so that the state does not depend on who was faster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .config import Config
 from .stopping import Stop
 
-__all__ = ["Answer", "Ask", "Closed", "Phase", "Stage", "State"]
+__all__ = ["Answer", "Ask", "Closed", "Phase", "Stage", "State", "whole_rounds"]
 
 Phase = Literal["new", "asking", "waiting", "ready", "landed"]
 
@@ -66,6 +66,19 @@ class Closed:
         """Valid replies by agent, in agent order (single-part stages)."""
         items = sorted(self.answers.items(), key=lambda item: (item[0].agent, item[0].part))
         return {ask.agent: a.reply for ask, a in items if a.status == "valid" and a.reply is not None}
+
+
+def whole_rounds(closed: Iterable[Closed]) -> list[Closed]:
+    """Stages with those joined that asked the seats of one round in parts, under the number of the last part."""
+    joined: list[Closed] = []
+    for part in closed:
+        before = joined[-1] if joined else None
+        if before is not None and (before.stage.kind, before.stage.round) == (part.stage.kind, part.stage.round):
+            stage = replace(part.stage, asks=(*before.stage.asks, *part.stage.asks))
+            joined[-1] = Closed(stage, {**before.answers, **part.answers}, before.cut or part.cut)
+        else:
+            joined.append(part)
+    return joined
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.config import Config
 from ..core.messages import Seat, TaskFile
 from ..core.replies import schema_for
-from ..core.state import Answer, Ask, Closed, Stage, State
+from ..core.state import Answer, Ask, Closed, Stage, State, whole_rounds
 from ..core.topology import labels, order, parse_topology, visible
 from ..errors import ReplyError
 from ..ports import ModelRequest, ReplySchema, TurnView
@@ -127,7 +127,10 @@ class Renderer:
     def _shown(self, state: State, stage: Stage) -> list[Closed]:
         if stage.kind == "assess":
             return [c for c in state.closed if c.stage.kind == "assess"]
-        return [c for c in state.closed if c.stage.kind not in ("select", *_QUIET) and c.stage.round <= stage.round]
+        shown = [c for c in state.closed if c.stage.kind not in ("select", *_QUIET) and c.stage.round <= stage.round]
+        if state.config.policy is None:
+            return shown
+        return whole_rounds(c for c in shown if c.stage.round < stage.round or stage.kind in _QUIET)
 
     def _history(self, state: State, stage: Stage, seat: Seat) -> list[str]:
         same = self._same_for_all(state.config)

@@ -127,7 +127,7 @@ class Session:
         if stage.kind == "mediate" and state.config.protocol == "proposal":
             asks = ballots
         elif state.cut is None and stage.kind != "judge":
-            asks = list(protocol_of(state.config.protocol).landing_asks(state))
+            asks = list(protocol_of(state.config).landing_asks(state))
         for role, kind in (("mediator", "mediate"), ("judge", "judge")):
             seat = state.config.seat_of(role)
             if seat is None or role in state.used or not self._may_fall_back(role):
@@ -171,7 +171,7 @@ class Session:
         return left - min(float(limits.call_seconds), limits.seconds / 2)
 
     def _lands_by_vote(self) -> bool:
-        return bool(protocol_of(self.config.protocol).landing_asks(self.state)) or self._may_fall_back("judge")
+        return bool(protocol_of(self.config).landing_asks(self.state)) or self._may_fall_back("judge")
 
     async def cut(self, reason: str, numbers: Mapping[str, Any], *, land: bool, unstarted: bool = False) -> None:
         """Record that the debate is ended from outside."""

@@ -22,6 +22,7 @@ from ..core.budget import Budget
 from ..core.config import Config
 from ..core.messages import Agent, Task
 from ..core.plan import ABSENT
+from ..core.policies import Policy, Reliabilities, policy_named
 from ..core.stopping import DEFAULT_STOP
 from ..crews import Crew, load_crew
 from ..errors import ConfigError, TaskError
@@ -47,6 +48,9 @@ class Debate:
         tie: none | judge | earliest.
         rounds: at most so many rounds (1 to 50).
         stop: when to stop, e.g. "converged | stable:2 | max_rounds".
+        policy: asks, stops and counts in place of `rule` and `stop`: a name, e.g. "robust", or a
+            `core.policies.Policy`. For the protocol answer. Its verdict is in the proposal's `content.policy`.
+        learned: what the policy knows of the seats, by `debate.learning.learn_from` on earlier debates of this panel.
         topology: all | ring | sparse:K.
         fallback: what to try, in order and once each, where the panel does not decide: mediator, judge, human.
         budget: hard caps on tokens, money, calls and seconds.
@@ -71,6 +75,8 @@ class Debate:
     tie: Literal["", "none", "judge", "earliest"] = ""
     rounds: int = 0
     stop: str = ""
+    policy: str | Policy | None = None
+    learned: Reliabilities | None = None
     topology: str = ""
     seed: int = 0
     fallback: Sequence[str] | None = None
@@ -191,6 +197,9 @@ def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -
     """The frozen configuration. Raises ConfigError naming what cannot be used and the fix."""
     defaults = crew.defaults
     protocol = debate.protocol or crew.protocol
+    policy = policy_named(debate.policy) if isinstance(debate.policy, str) else debate.policy
+    if policy is not None and debate.stop:
+        raise ConfigError(f"policy {policy.name} says itself when to stop (stop={debate.stop!r}); leave stop out")
     seats = [_seat(agent) for agent in crew.agents]
     languages = {
         agent.id: tuple(sorted(known))
@@ -203,10 +212,12 @@ def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -
         "protocol": protocol,
         "crew": crew.name,
         "seats": seats,
-        "rule": debate.rule or defaults.rule or "majority",
+        "rule": debate.rule or (f"policy:{policy.name}" if policy else defaults.rule or "majority"),
         "tie": debate.tie or defaults.tie or "none",
-        "rounds": debate.rounds or defaults.rounds or (2 if protocol == "review" else 3),
-        "stop": debate.stop or defaults.stop or DEFAULT_STOP,
+        "rounds": debate.rounds or _rounds(policy, defaults.rounds, protocol),
+        "stop": debate.stop or (DEFAULT_STOP if policy else defaults.stop or DEFAULT_STOP),
+        "policy": policy,
+        "learned": debate.learned,
         "topology": debate.topology or defaults.topology or "all",
         "fallback": tuple(debate.fallback if debate.fallback is not None else defaults.fallback or ()),
         "seed": debate.seed,
@@ -226,7 +237,14 @@ def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {_said(first['msg'])}" if where else _said(first["msg"])) from error
-    return config.model_copy(update={"rule": str(config.rule_), "stop": str(config.stop_)})
+    rule = config.rule if policy is not None else str(config.rule_)
+    return config.model_copy(update={"rule": rule, "stop": str(config.stop_)})
+
+
+def _rounds(policy: Policy | None, default: int | None, protocol: str) -> int:
+    if policy is not None:
+        return policy.rounds_max
+    return default or (2 if protocol == "review" else 3)
 
 
 def _review_plan(debate: Debate, debate_id: str, crew: Crew, protocol: str) -> dict[str, Any] | None:

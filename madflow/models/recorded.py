@@ -8,6 +8,7 @@ A recording file is JSON lines, one debate each:
 `options`, `answers` and `prompt_chars` may be left out. `answers` are the answers as somebody parsed them from the
 texts: with them, a reply is the JSON {"reasoning": text, "answer": answer}, so that what is replayed does not depend
 on how texts are read; an unparsed answer (null) is replayed as the bare text. A null text is an empty reply.
+`confidences`, in the same places, go into that JSON where an answer has one.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class RecordedModel:
     Args:
         rounds: what each agent said, by round; None is an empty reply.
         answers: parsed answers in the same places, see the module; {} replays the texts alone.
+        confidences: stated with those answers, 0 to 1, in the same places.
         prompt_chars: the length of the prompt behind each reply; where absent, the prompt as rendered now counts.
 
     Tokens are characters / 4, rounded up. A round beyond the recording is PermanentModelError("not_recorded").
@@ -84,10 +86,12 @@ class RecordedModel:
         rounds: Mapping[str, Sequence[str | None]],
         *,
         answers: Mapping[str, Sequence[str | None]] | None = None,
+        confidences: Mapping[str, Sequence[float | None]] | None = None,
         prompt_chars: Mapping[str, Sequence[int]] | None = None,
         name: str = "recorded",
     ) -> None:
         self._rounds, self._answers, self._prompt_chars = rounds, answers or {}, prompt_chars or {}
+        self._confidences = confidences or {}
         self.name = name
 
     def quote(self, request: ModelRequest) -> Quote:
@@ -124,7 +128,12 @@ class RecordedModel:
         text = rounds[number - 1] or ""
         parsed = self._answers.get(agent, ())
         answer = parsed[number - 1] if number <= len(parsed) else None
-        return text if answer is None else json.dumps({"reasoning": text, "answer": answer}, ensure_ascii=False)
+        if answer is None:
+            return text
+        stated = self._confidences.get(agent, ())
+        sure = stated[number - 1] if number <= len(stated) else None
+        reply = {"reasoning": text, "answer": answer} | ({} if sure is None else {"confidence": sure})
+        return json.dumps(reply, ensure_ascii=False)
 
     def _prompt_tokens(self, request: ModelRequest) -> int:
         agent, number = self._place(request)

@@ -16,18 +16,18 @@ from ..ballots import BallotBox
 from ..canonical import digest
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import DebateView, Stop
-from .base import cast_choice, final_outcome, normalise, option_index, poll_view, seats_ask, text_index
+from .base import ByRule, cast_choice, final_outcome, normalise, option_index, poll_view, seats_ask, text_index
 
-__all__ = ["AnswerProtocol"]
+__all__ = ["AnswerProtocol", "check_options"]
 
 _POLLS = ("position", "discuss")
 
 
-class AnswerProtocol:
+class AnswerProtocol(ByRule):
     """See the module's docstring."""
 
     def first(self, state: State) -> Stage:
-        _check_options(state)
+        check_options(state)
         return Stage(1, "position", 1, seats_ask(state, "position"), options=state.config.task.options)
 
     def next(self, state: State) -> Stage | Stop:
@@ -115,7 +115,7 @@ class AnswerProtocol:
 
     def subject(self, state: State) -> dict[str, Any]:
         options = self.options(state)
-        outcome, _ = final_outcome(state, self.box(state))
+        outcome, _ = final_outcome(self, state, self.box(state))
         choice = outcome.winner if outcome.result == "approved" else None
         content: dict[str, Any] = {
             "question": state.config.task.question,
@@ -159,7 +159,7 @@ def _choices(answer: Answer, index: Mapping[str, str], reads: str) -> tuple[tupl
     return ranking, "" if fits else "conflict: the answer and the ranking differ"
 
 
-def _check_options(state: State) -> None:
+def check_options(state: State) -> None:
     """Refuse fixed options that no vote could be held on, before anything is asked (ConfigError)."""
     ids = [oid for oid, _ in state.config.task.options]
     BallotBox.open("the task's options", ids, state.config.electorate)

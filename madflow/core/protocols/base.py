@@ -19,6 +19,7 @@ from ..stopping import DebateView, RoundRecord, Stop
 
 __all__ = [
     "MOTION",
+    "ByRule",
     "DebateProtocol",
     "cast_choice",
     "final_outcome",
@@ -65,9 +66,27 @@ class DebateProtocol(Protocol):
         """The ballots that count, by the digest of what was voted on."""
         ...
 
+    def outcome(self, state: State, box: BallotBox) -> Outcome:
+        """What those ballots come to, before any judge or human has spoken."""
+        ...
+
+    def quorum(self, state: State) -> int:
+        """The valid weight below which nothing is decided."""
+        ...
+
     def subject(self, state: State) -> dict[str, Any]:
         """content, plan, risks, evidence, stop_conditions, proposer, and the proposal's version number."""
         ...
+
+
+class ByRule:
+    """Ballots of the whole panel, decided by the debate's rule."""
+
+    def outcome(self, state: State, box: BallotBox) -> Outcome:
+        return poll_outcome(state, box)
+
+    def quorum(self, state: State) -> int:
+        return state.config.quorum
 
 
 _BEFORE = " \"'`*_([{"
@@ -165,13 +184,15 @@ def poll_view(state: State, polls: Sequence[tuple[Closed, BallotBox]], claims: s
     )
 
 
-def final_outcome(state: State, box: BallotBox) -> tuple[Outcome, str]:
-    """The rule over the final ballots, then the judge or the human where they decided. Returns (outcome, decided_by).
+def final_outcome(protocol: DebateProtocol, state: State, box: BallotBox) -> tuple[Outcome, str]:
+    """The panel's own outcome on the final ballots, then the judge or the human where they decided.
+
+    Returns (outcome, decided_by).
 
     Neither can overrule a panel that decided, nor approve where the quorum failed.
     """
     config = state.config
-    outcome = poll_outcome(state, box)
+    outcome = protocol.outcome(state, box)
     if outcome.result != "no_decision":
         return outcome, "ballots"
     motion = box.is_motion
@@ -181,7 +202,7 @@ def final_outcome(state: State, box: BallotBox) -> tuple[Outcome, str]:
     judge = config.seat_of("judge")
     if choice is None or judge is None:
         return outcome, "ballots"
-    if outcome.needs_judge:
+    if outcome.needs_judge and config.policy is None:
         outcome = decide(config.rule_, box, quorum=config.quorum, tie=config.tie, judged=choice)
         return outcome, f"judge:{judge.agent}"
     return _settled(outcome, choice, motion), f"judge:{judge.agent}"

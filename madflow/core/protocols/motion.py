@@ -29,7 +29,7 @@ from ..proposal import RISK_KINDS, STOP_CONDITION_KINDS
 from ..rules import decide, parse_rule
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import DebateView, Stop
-from .base import MOTION, cast_choice, normalise, option_index, poll_view, seats_ask
+from .base import MOTION, ByRule, cast_choice, normalise, option_index, poll_view, seats_ask
 from .subject import subject_body
 
 __all__ = ["MotionProtocol", "Version"]
@@ -52,7 +52,7 @@ class Version:
     selected_by: str = "only_draft"
 
 
-class MotionProtocol:
+class MotionProtocol(ByRule):
     """See the module's docstring."""
 
     def first(self, state: State) -> Stage:

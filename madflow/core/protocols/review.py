@@ -38,13 +38,13 @@ from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import Stop
 from ..suggestions import Suggested, limit_patches, suggested_steps
 from ..topology import labels
-from .base import MOTION, final_outcome, poll_outcome, seats_ask
+from .base import MOTION, ByRule, final_outcome, poll_outcome, seats_ask
 from .review_plan import plan_parts
 
 __all__ = ["ReviewProtocol"]
 
 
-class ReviewProtocol:
+class ReviewProtocol(ByRule):
     """See the module's docstring."""
 
     def first(self, state: State) -> Stage:
@@ -216,7 +216,7 @@ class ReviewProtocol:
 
     def subject(self, state: State) -> dict[str, Any]:
         box = self.box(state)
-        outcome, _ = final_outcome(state, box)
+        outcome, _ = final_outcome(self, state, box)
         judged = self.judged(state)
         held = {path for part in state.config.parts for path in part}
         skipped = {f.path: "over the budget" for f in state.config.task.files if held and f.path not in held}

@@ -1,0 +1,64 @@
+"""What earlier debates say about the seats of a panel: read from the ledger, for a policy that weighs seats.
+
+Reliabilities hold for one panel: the same models in the same seats, told apart by their agents' ids. Debates of another
+panel teach nothing about this one, so they are refused rather than mixed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..clock import SystemClock
+from ..core.policies import Debated, Policy, Reliabilities, policy_named
+from ..core.protocols.guided import debated_of
+from ..core.state import State
+from ..errors import ConfigError
+from ..ports import Ledger
+from .stream import DebateStream
+
+__all__ = ["debated", "learn_from"]
+
+
+def debated(ledger: Ledger, debate_id: str) -> Debated:
+    """A recorded debate under a policy, as far as it was held, as policies see it.
+
+    Raises:
+        LedgerError: there is no such debate.
+        ConfigError: it was held under a rule.
+    """
+    return debated_of(_loaded(ledger, debate_id))
+
+
+def learn_from(ledger: Ledger, policy: str | Policy, debate_ids: Iterable[str]) -> Reliabilities:
+    """What a policy learns, without labels, from the first rounds of earlier debates of one panel.
+
+    Give the result to `Debate(policy=…, learned=…)`. A handful of debates says little; ten move a seat.
+
+    Raises:
+        LedgerError: there is no such debate.
+        ConfigError: no debate is named, one was held under a rule, or two had different panels.
+    """
+    states = {debate_id: _loaded(ledger, debate_id) for debate_id in debate_ids}
+    if not states:
+        raise ConfigError("reliabilities are learned from debates that were held; name at least one")
+    panels = {name: {seat.agent: seat.model for seat in state.config.voters} for name, state in states.items()}
+    first = next(iter(panels))
+    for name, panel in panels.items():
+        if panel != panels[first]:
+            raise ConfigError(
+                f"debates {first!r} and {name!r} had different panels ({_shown(panels[first])}; {_shown(panel)}); "
+                "learn from debates of one panel"
+            )
+    chosen = policy_named(policy) if isinstance(policy, str) else policy
+    return chosen.learn([debated_of(state) for state in states.values()])
+
+
+def _loaded(ledger: Ledger, debate_id: str) -> State:
+    state = DebateStream.load(ledger, debate_id, SystemClock()).state
+    if state.config.policy is None:
+        raise ConfigError(f"debate {debate_id!r} was held under the rule {state.config.rule}, not under a policy")
+    return state
+
+
+def _shown(panel: dict[str, str]) -> str:
+    return ", ".join(f"{agent}: {model}" for agent, model in sorted(panel.items()))[:200]
