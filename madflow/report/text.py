@@ -1,0 +1,165 @@
+"""The tables of a report for a terminal: what the page says first, then every measure.
+
+Texts go in as `Text`, never as markup, so that no name can style or link anything.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from ..errors import ConfigError
+from ..evals.results import Results
+from .reading import results_of
+from .view import Table, View, cell_key, group_label, verdict
+from .words import (
+    DASH,
+    NOTE_CHARS_MAX,
+    hedge,
+    measured,
+    one_line,
+    said,
+    said_interval,
+    threshold,
+    wanted,
+)
+
+__all__ = ["WIDTH_MIN", "text_tables"]
+
+WIDTH_MIN: Final = 60
+_STYLES: Final = {"met": "green", "not met": "red"}
+_COLUMN: Final = 21  # of a number with its interval below
+
+
+def text_tables(results: Results | Mapping[str, Any], *, width: int = 120, colour: bool = False) -> str:
+    """Targets, comparisons and measures of one suite as text.
+
+    Args:
+        width: columns of the terminal, at least 60; a table with more columns than fit goes on below.
+        colour: with ANSI colours for met and not met.
+
+    Raises:
+        ConfigError: a width below 60, or a mapping that is no results.json.
+    """
+    if width < WIDTH_MIN:
+        raise ConfigError(f"tables need {WIDTH_MIN} columns (width={width}); widen the terminal")
+    view = View(results_of(results))
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=colour, color_system="standard" if colour else None, legacy_windows=False
+    )
+    told = view.results
+    console.print(Text(one_line(told.title or told.suite, 200), style="bold"))
+    console.print(Text(f"{one_line(told.suite)}, {one_line(told.created_at)}, code {one_line(told.code.digest, 12)}"))
+    measures = [part for one in view.tables for part in _measures(view, one, width)]
+    for grid in (*_targets(view), *_comparisons(view), *measures, *_recorded(view)):
+        console.print()
+        console.print(grid)
+    for one in told.failed:
+        console.print(Text(f"failed: {one_line(one.key, 200)}: {one_line(one.error, NOTE_CHARS_MAX)}", style="red"))
+    for note in told.notes:
+        console.print(Text(f"note: {one_line(note, NOTE_CHARS_MAX)}"))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _grid(title: str, heads: Iterable[tuple[str, bool]]) -> Grid:
+    """A table with a title. `heads`: names, and whether their column holds numbers."""
+    made = Grid(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, number in heads:
+        made.add_column(Text(name), justify="right" if number else "left", overflow="fold")
+    return made
+
+
+def _targets(view: View) -> list[Grid]:
+    targets = view.results.targets
+    if not targets:
+        return []
+    met = sum(verdict(one) == "met" for one in targets)
+    made = _grid(
+        f"Targets: {met} of {len(targets)} met",
+        (("target", False), ("on", False), ("arm", False), ("wanted", False), ("measured", True), ("result", False)),
+    )
+    for one in targets:
+        limit = threshold(one.target)
+        better = limit[0] if limit else measured(one.measure).better
+        came = verdict(one)
+        beside = hedge(one.target, one.low, one.high) if came == "met" else ""
+        made.add_row(
+            Text(one_line(one.name, 160)),
+            Text(group_label(one.group)),
+            Text(one_line(one.arm)),
+            Text(wanted(one.measure, one.target)),
+            _stacked(said(one.value, better=better), said_interval(one.low, one.high)),
+            Text(f"{came}; {beside}" if beside else came, style=_STYLES.get(came, "")),
+        )
+    return [made]
+
+
+def _comparisons(view: View) -> list[Grid]:
+    found = []
+    for group, label in view.groups.items():
+        here = [one for one in view.results.comparisons if cell_key(one.group) == group]
+        if not here:
+            continue
+        made = _grid(
+            f"{label}: arm − other, the same questions drawn for both",
+            (("arm", False), ("against", False), ("measure", False), ("difference", True)),
+        )
+        order = list(dict.fromkeys(one.measure for one in here))
+        for one in sorted(here, key=lambda one: order.index(one.measure)):
+            about = measured(one.measure)
+            value = said(one.value, better=about.better, signed=True)
+            made.add_row(
+                Text(one_line(one.arm)),
+                Text(one_line(one.against)),
+                Text(about.label),
+                _stacked(value, said_interval(one.low, one.high, signed=True), beside=True),
+            )
+        found.append(made)
+    return found
+
+
+def _measures(view: View, one: Table, width: int) -> list[Grid]:
+    """A table of one family, cut into as many as its columns need."""
+    named = min(max((len(one_line(arm)) for arm, _ in one.rows), default=0), width // 3)
+    fitting = max(1, (width - named) // _COLUMN)
+    found = []
+    for first in range(0, len(one.measures), fitting):
+        shown = one.measures[first : first + fitting]
+        heads = (("arm", False), *((measured(name).label, True) for name in shown))
+        made = _grid(f"{one.group}: {one.family.lower()}{' (continued)' if first else ''}", heads)
+        for arm, row in one.rows:
+            if not any(name in row for name in shown):
+                continue
+            cells = []
+            for name in shown:
+                cell, decimals = row.get(name), view.decimals(name)
+                value = said(cell.value, better=measured(name).better, decimals=decimals) if cell else DASH
+                cells.append(_stacked(value, said_interval(cell.low, cell.high, decimals=decimals) if cell else ""))
+            made.add_row(Text(one_line(arm)), *cells)
+        found.append(made)
+    return found
+
+
+def _recorded(view: View) -> list[Grid]:
+    found = []
+    for label, measures in view.recorded:
+        made = _grid(f"{label}: what the recordings hold", (("measure", False), ("measured", True), ("n", True)))
+        for one in measures:
+            decimals = view.decimals(one.measure)
+            value = said(one.value, better=measured(one.measure).better, decimals=decimals)
+            interval = said_interval(one.low, one.high, decimals=decimals)
+            made.add_row(Text(measured(one.measure).label), _stacked(value, interval, beside=True), Text(f"{one.n:,}"))
+        found.append(made)
+    return found
+
+
+def _stacked(value: str, interval: str, *, beside: bool = False) -> Text:
+    """A value, with its interval below or beside it."""
+    return Text(f"{value}{' ' if beside else chr(10)}{interval}" if interval else value)
