@@ -1,4 +1,4 @@
-"""What earlier debates say about the seats of a panel: read from the ledger, for a policy that weighs seats.
+"""Debates that were held, as policies and measures see them, and what they say about the seats of a panel.
 
 Reliabilities hold for one panel: the same models in the same seats, told apart by their agents' ids. Debates of another
 panel teach nothing about this one, so they are refused rather than mixed in.
@@ -20,11 +20,11 @@ __all__ = ["debated", "learn_from"]
 
 
 def debated(ledger: Ledger, debate_id: str) -> Debated:
-    """A recorded debate under a policy, as far as it was held, as policies see it.
+    """A debate of the protocol `answer`, as far as it was held, as policies see it.
 
     Raises:
         LedgerError: there is no such debate.
-        ConfigError: it was held under a rule.
+        ConfigError: it has another protocol.
     """
     return debated_of(_loaded(ledger, debate_id))
 
@@ -36,7 +36,7 @@ def learn_from(ledger: Ledger, policy: str | Policy, debate_ids: Iterable[str]) 
 
     Raises:
         LedgerError: there is no such debate.
-        ConfigError: no debate is named, one was held under a rule, or two had different panels.
+        ConfigError: no debate is named, one has another protocol than `answer`, or two had different panels.
     """
     states = {debate_id: _loaded(ledger, debate_id) for debate_id in debate_ids}
     if not states:
@@ -55,8 +55,8 @@ def learn_from(ledger: Ledger, policy: str | Policy, debate_ids: Iterable[str]) 
 
 def _loaded(ledger: Ledger, debate_id: str) -> State:
     state = DebateStream.load(ledger, debate_id, SystemClock()).state
-    if state.config.policy is None:
-        raise ConfigError(f"debate {debate_id!r} was held under the rule {state.config.rule}, not under a policy")
+    if state.config.protocol != "answer":
+        raise ConfigError(f"debate {debate_id!r} has the protocol {state.config.protocol}; only answers can be counted")
     return state
 
 

@@ -89,8 +89,7 @@ async def test_what_is_learned_turns_a_vote_around(tmp_path: Path) -> None:
         with pytest.raises(ResumeRefused, match="learned"):
             await run(debate_of(Counting(split), ledger, "wise", policy="reliable"))
         await run(debate_of(Counting(letters), ledger, "ruled"))
-        with pytest.raises(ConfigError, match="under the rule majority"):
-            learn_from(ledger, "reliable", ["ruled"])
+        assert learn_from(ledger, "reliable", [*names, "ruled"]).questions == 13
         await run(debate_of(Counting(letters), ledger, "fewer", agents=2, policy="reliable"))
         with pytest.raises(ConfigError, match="different panels"):
             learn_from(ledger, "reliable", [*names, "fewer"])

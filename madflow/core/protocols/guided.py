@@ -14,9 +14,10 @@ latest, and the verdict, which may pool several, is in `content.policy` with its
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ..ballots import BallotBox
+from ..canonical import digest
 from ..policies import Ask as AskMore
 from ..policies import Debated, Policy, Reliabilities, Said, Verdict
 from ..quorum import quorum
@@ -74,8 +75,10 @@ class GuidedProtocol(AnswerProtocol):
         return tuple(state.memo[key])
 
     def options_digest(self, state: State) -> str:
-        state.memo.pop("options_digest", None)  # an open question's options grow
-        return super().options_digest(state)
+        key = ("options_digest", len(state.closed))  # an open question's options grow
+        if key not in state.memo:
+            state.memo[key] = digest([list(option) for option in self.options(state)])
+        return str(state.memo[key])
 
     def box(self, state: State) -> BallotBox:
         """Each seat's latest ballot."""
@@ -98,9 +101,12 @@ class GuidedProtocol(AnswerProtocol):
 
     def debated(self, state: State) -> Debated:
         """The rounds that count, as the policy sees them."""
-        rounds = tuple(self._said(state, closed) for closed in self.polls(state))
-        config = state.config
-        return Debated(rounds, tuple(config.electorate), rounds_max=config.rounds, options=len(config.task.options))
+        key = ("debated", len(state.closed))
+        if key not in state.memo:
+            rounds = tuple(self._said(state, closed) for closed in self.polls(state))
+            config = state.config
+            state.memo[key] = Debated(rounds, tuple(config.electorate), config.rounds, len(config.task.options))
+        return cast(Debated, state.memo[key])
 
     def verdict(self, state: State) -> Verdict:
         """What the policy makes of it now."""
