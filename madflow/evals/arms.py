@@ -1,0 +1,269 @@
+"""Arms: ways to answer a question with a panel, each run through the real debate graph.
+
+An arm is a debate's set-up: who speaks, how long, and who counts. Recorded rows are debated again by the graph with a
+recorded client: the graph asks, the recording answers, and nothing is seen that was not asked for. The outcome is read
+from the ledger that the debate wrote.
+
+- `single`: one seat, its first reply.
+- `vote`: self-consistency; every seat's first reply, plurality.
+- `rule`: a debate as madflow holds it by default: majority of the panel, at most three rounds, stop when it is met.
+- `debate`: the papers' procedure; all recorded rounds, plurality of the last.
+- `judge`: the first replies; where they are not unanimous, one seat that has read them all decides (its second reply).
+- every policy of `core.policies` under its own name.
+
+Reliabilities are learned inside one run, from the first-round replies that the arm asks for anyway and from nothing
+else; then every debate of the run is held with them. Seats are asked in an order drawn from what the row holds, never
+from names (`core.topology.order` with the row's fingerprint as the debate's id), so two rows that hold the same are
+one debate.
+
+Tokens are characters / 4 of the prompts and replies that were asked for, by `records.tokens`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from ..core.budget import Budget
+from ..core.messages import Agent
+from ..core.policies import POLICIES, Ask, Debated, Policy, Reliabilities, Said, suspicions
+from ..core.proposal import Proposal
+from ..core.topology import order
+from ..debate.learning import debated
+from ..debate.run import run
+from ..debate.setup import Debate
+from ..errors import ConfigError
+from ..models.recorded import RecordedModel
+from ..models.scripted import ScriptedModel
+from ..ports import Ledger
+from .load import Row
+from .records import Outcome, tokens
+
+__all__ = ["ARMS", "Arm", "arm_named", "first_round", "run_arm"]
+
+_JUDGE: Final = "judge"
+_AT_ONCE: Final = 16
+_TOKENS_PER_CALL: Final = 200_000  # a recorded call costs nothing; the cap only has to be above every recorded text
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A way to answer.
+
+    Attributes:
+        policy: who is asked and what it comes to; None: the debate's default rule.
+        seats_max: how many seats of the panel take part; 0: all.
+        judge: a seat that has read the first replies decides where they are not unanimous.
+    """
+
+    name: str
+    title: str
+    policy: Policy | None = None
+    seats_max: int = 0
+    judge: bool = False
+
+
+_TITLES: Final[Mapping[str, str]] = {
+    "vote": "self-consistency: one round, plurality",
+    "debate": "fixed rounds, plurality of the last",
+    "met": "rounds until a majority agrees",
+    "lead": "asks until one answer is 3 ahead",
+    "adaptive": "asks until the leader is ahead with P ≥ .95",
+    "value": "asks while a vote is worth it",
+    "pooled": "two rounds unless unanimous, votes pooled",
+    "independent": "pooled, followers discounted",
+    "confident": "one round, weighted by stated confidence",
+    "reliable": "one round, weighted by learned reliability",
+    "robust": "the recommended default",
+}
+
+ARMS: Final[Mapping[str, Arm]] = {
+    arm.name: arm
+    for arm in (
+        Arm("single", "one seat, one reply", replace(POLICIES["vote"], name="single"), seats_max=1),
+        Arm("rule", "majority rule, three rounds at most"),
+        Arm("judge", "first replies, one reader decides", judge=True),
+        *(Arm(name, _TITLES.get(name, name), policy) for name, policy in POLICIES.items()),
+    )
+}
+"""All arms by name."""
+
+
+def arm_named(name: str) -> Arm:
+    """An arm.
+
+    Raises:
+        ConfigError: there is none of that name; the message lists them.
+    """
+    if name not in ARMS:
+        raise ConfigError(f"there is no arm {name!r}; there are {', '.join(ARMS)}")
+    return ARMS[name]
+
+
+def run_arm(arm: Arm, rows: Sequence[Row], *, at_once: int = _AT_ONCE, ledger: Ledger | None = None) -> list[Outcome]:
+    """Debate the rows of one run again; one outcome each, in their order.
+
+    Args:
+        rows: of one run: reliabilities are learned across them.
+        at_once: how many debates are held at the same time.
+        ledger: where the debates are recorded; a temporary one where it is None. It must not hold them already.
+
+    Raises:
+        ConfigError: the rows belong to several runs.
+    """
+    runs = {row.recording.run for row in rows}
+    if len(runs) > 1:
+        raise ConfigError(f"an arm is run on one run at a time ({len(runs)} were given); group the rows first")
+    if ledger is not None:
+        return asyncio.run(_run_arm(arm, rows, ledger, at_once))
+    from ..ledger.sqlite import open_ledger
+
+    with tempfile.TemporaryDirectory(prefix="madflow-arm-") as folder, open_ledger(Path(folder) / "ledger.db") as own:
+        return asyncio.run(_run_arm(arm, rows, own, at_once))
+
+
+def first_round(policy: Policy, row: Row) -> Debated:
+    """As much of a row's first round as a policy asks for."""
+    whole, known = row.recording.debated, Reliabilities()
+    said = {one.seat: one for one in whole.rounds[0]} if whole.rounds else {}
+    drawn = [said.get(seat, Said(seat, None)) for seat in _drawn(row, 1)]
+    seen = replace(whole, rounds=(), rounds_max=1)
+    while isinstance(step := policy.next(seen, known), Ask):
+        count = len(seen.rounds[0]) if seen.rounds else 0
+        seen = replace(seen, rounds=(tuple(drawn[: count + step.seats]),))
+    return seen
+
+
+async def _run_arm(arm: Arm, rows: Sequence[Row], ledger: Ledger, at_once: int) -> list[Outcome]:
+    learned = arm.policy.learn([first_round(arm.policy, row) for row in rows]) if arm.policy is not None else None
+    gate = asyncio.Semaphore(at_once)
+    held: dict[str, Proposal] = {}
+
+    async def hold(row: Row) -> None:
+        async with gate:
+            outcome = await run(_debate(arm, row, learned, ledger))
+            assert isinstance(outcome, Proposal)  # noqa: S101 - no arm asks a human
+            held[row.fingerprint] = outcome
+
+    distinct = {row.fingerprint: row for row in rows}
+    await asyncio.gather(*(hold(row) for row in distinct.values()))
+    made = [_outcome(arm, row, held[row.fingerprint], learned, ledger) for row in rows]
+    doubts = suspicions([(seen, answer) for _, seen, answer in made])
+    return [replace(one, suspicion=doubt) for (one, _, _), doubt in zip(made, doubts, strict=True)]
+
+
+def _debate(arm: Arm, row: Row, learned: Reliabilities | None, ledger: Ledger) -> Debate:
+    recording = row.recording
+    whole = recording.debated
+    seats = _drawn(row, 1)[: arm.seats_max or None]
+    calls = 2 * len(whole.seats) * max(1, len(whole.rounds)) + 2  # an unreadable reply is asked for once more
+    common: dict[str, Any] = {
+        "id": row.fingerprint,
+        "task": {"task_id": row.fingerprint, "question": row.prompt or row.task_id, "options": list(row.options)},
+        "ledger": ledger,
+        "budget": Budget(tokens=calls * _TOKENS_PER_CALL, calls=calls),
+    }
+    model = _recorded(row)
+    agents = [Agent(seat, model=model) for seat in seats]
+    rounds = max(1, len(whole.rounds))
+    if arm.judge:
+        return Debate(
+            **common, agents=[*agents, _judge(row)], rule="unanimity", rounds=1, fallback=("judge",), stop="max_rounds"
+        )
+    if arm.policy is None:
+        return Debate(**common, agents=agents, rule="majority", rounds=min(3, rounds))
+    return Debate(
+        **common, agents=agents, policy=arm.policy, learned=learned, rounds=min(rounds, arm.policy.rounds_max)
+    )
+
+
+def _recorded(row: Row) -> RecordedModel:
+    """The panel as it was recorded: a reply that could not be read is replayed as an empty one, which is invalid."""
+    recording = row.recording
+    rounds = [{said.seat: said for said in spoken} for spoken in recording.debated.rounds]
+    texts: dict[str, list[str | None]] = {}
+    answers: dict[str, list[str | None]] = {}
+    confidences: dict[str, list[float | None]] = {}
+    prompts: dict[str, list[int]] = {}
+    for seat in recording.debated.seats:
+        said = [spoken.get(seat) for spoken in rounds]
+        texts[seat] = [one.text if one is not None and one.answer is not None else None for one in said]
+        answers[seat] = [one.answer if one is not None else None for one in said]
+        confidences[seat] = [one.confidence if one is not None else None for one in said]
+        prompts[seat] = [recording.prompt_chars.get((number, seat), 0) for number in range(1, len(rounds) + 1)]
+    return RecordedModel(
+        texts, answers=answers, confidences=confidences, prompt_chars=prompts, name=recording.run[:100] or "recorded"
+    )
+
+
+def _judge(row: Row) -> Agent:
+    """One seat of the panel as the judge: its second reply, given after reading every first one."""
+    choice, text = "none", ""
+    if (found := _judging(row)) is not None:
+        choice, text = found.answer or "none", found.text
+    return Agent(_JUDGE, model=ScriptedModel({"*": {"reasoning": text, "choice": choice}}), role="judge")
+
+
+def _judging(row: Row) -> Said | None:
+    rounds = row.recording.debated.rounds
+    said = {one.seat: one for one in rounds[1]} if len(rounds) > 1 else {}
+    return next((said[seat] for seat in _drawn(row, 2) if seat in said), None)
+
+
+def _drawn(row: Row, number: int) -> tuple[str, ...]:
+    return order(row.recording.debated.seats, debate_id=row.fingerprint, round=number, seed=0)
+
+
+def _outcome(
+    arm: Arm, row: Row, proposal: Proposal, learned: Reliabilities | None, ledger: Ledger
+) -> tuple[Outcome, Debated, str | None]:
+    """The outcome, what of the row was seen, and the answer as it is named there."""
+    if arm.policy is None:
+        return _by_rule(row, proposal)
+    seen = debated(ledger, row.fingerprint)
+    verdict = arm.policy.decide(seen, learned or Reliabilities())
+    named = {} if row.options else {option["id"]: option["text"] for option in proposal.content["options"]}
+    made = Outcome(
+        recording=row.recording,
+        tied=tuple(sorted(named.get(answer, answer) for answer in verdict.tied)),
+        abstained=verdict.abstained,
+        confidence=verdict.confidence,
+        suspicion=0.0,
+        stop_reason=proposal.decision.stop_reason,
+        rounds=proposal.decision.rounds,
+        calls=_calls(row, seen),
+        tokens=tokens(row.recording, seen),
+    )
+    return made, seen, min(verdict.tied, key=lambda answer: named.get(answer, answer), default=None)
+
+
+def _by_rule(row: Row, proposal: Proposal) -> tuple[Outcome, Debated, str | None]:
+    decision, whole = proposal.decision, row.recording.debated
+    rounds = whole.rounds[: decision.rounds]
+    if decision.decided_by.startswith("judge:") and (read := _judging(row)) is not None:
+        rounds = (*rounds, (read,))
+    seen = replace(whole, rounds=rounds)
+    choice = decision.choice if row.options else proposal.content["answer_text"]
+    winners = sum(vote.decision == decision.choice for vote in proposal.votes)
+    made = Outcome(
+        recording=row.recording,
+        tied=(choice,) if choice is not None else (),
+        abstained=choice is None,
+        confidence=winners / len(proposal.votes) if choice is not None else 0.0,
+        suspicion=0.0,
+        stop_reason=decision.stop_reason,
+        rounds=decision.rounds,
+        calls=_calls(row, seen),
+        tokens=tokens(row.recording, seen),
+    )
+    return made, seen, choice
+
+
+def _calls(row: Row, seen: Debated) -> int:
+    """Replies that were asked for and that the recording has."""
+    recorded = {(number, said.seat) for number, spoken in enumerate(row.recording.debated.rounds, 1) for said in spoken}
+    return sum((number, said.seat) in recorded for number, spoken in enumerate(seen.rounds, 1) for said in spoken)
