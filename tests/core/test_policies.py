@@ -23,6 +23,7 @@ from madflow.core.policies import (
     replay,
     shares,
     suspicions,
+    trust,
 )
 from madflow.core.stopping import Stop
 from madflow.errors import ConfigError
@@ -250,11 +251,66 @@ def test_a_weak_panel_with_open_answers_is_not_worse_off_for_being_weighed(name:
     assert right(name) > right("vote") + 5
 
 
-def test_suspicion_by_hand() -> None:
-    """Catches: an unreadable reply counted as agreement; the panel's disagreement taken from the last round."""
-    run = [(debated("AAB", "AAA"), "A"), (debated("AAA"), "A"), (debated("B-B"), "B"), (debated("---"), None)]
-    panel = (1 / 3 + 0 + 1 / 3 + 1) / 4
-    assert suspicions(run) == pytest.approx([1 / 6 + panel, panel, 1 / 3 + panel, 1 + panel])
+def test_trust_by_hand() -> None:
+    """Catches: a sum for the mean, an unreadable reply left out of the mean, a follower counted whole or not at all."""
+    even = Reliabilities({"s0": 0.5, "s1": 0.5, "s2": 0.5})  # each vote has the weight log 3 with 4 options
+    assert trust(debated("AAA"), even) == pytest.approx({"A": 3 / 6})
+    assert trust(debated("AAB"), even) == pytest.approx(
+        {"A": 3 ** (2 / 3) / (3 ** (2 / 3) + 3 ** (1 / 3) + 2), "B": 3 ** (1 / 3) / (3 ** (2 / 3) + 3 ** (1 / 3) + 2)}
+    )
+    assert trust(debated("AA-"), even) == pytest.approx({"A": 3 ** (2 / 3) / (3 ** (2 / 3) + 3)})
+    late = {"A": (2 + 2 + 0.25) / 5.25, "B": 1 / 5.25}  # s2 follows in round 2: a quarter of a vote
+    powers = {answer: 3**share for answer, share in late.items()}
+    whole = sum(powers.values()) + 2
+    assert trust(debated("AAB", "AAA"), even) == pytest.approx({a: power / whole for a, power in powers.items()})
+    assert trust(debated("---"), even) == {}
+
+
+@settings(max_examples=100, deadline=None)
+@given(runs(), st.lists(st.floats(0.05, 0.95), min_size=5, max_size=5))
+def test_trust_orders_answers_as_the_shares_do(run, numbers) -> None:
+    """Catches: a confidence that belongs to another answer than the one that was chosen."""
+    learned = Reliabilities({f"s{n}": p for n, p in enumerate(numbers)})
+    for one in run:
+        sure, counted = trust(one, learned), shares(one, learned, "all", "reliability", 0.25)
+        assert sure.keys() == counted.keys()
+        assert sum(sure.values()) <= 1 + 1e-9
+        for a, b in pairwise(sorted(counted, key=lambda answer: counted[answer])):
+            assert sure[a] <= sure[b] + 1e-9
+
+
+@pytest.mark.parametrize("seats", [1, 3, 9])
+def test_a_panel_that_agrees_is_trusted_as_far_as_one_of_its_seats(seats: int) -> None:
+    """Catches: trust that grows with the size of a panel that holds one model."""
+    learned = Reliabilities({f"s{n}": 0.8 for n in range(seats)})
+    assert trust(debated("A" * seats), learned)["A"] == pytest.approx(0.8)
+    if seats > 1:
+        assert shares(debated("A" * seats), learned, "all", "reliability")["A"] > 0.95
+
+
+@settings(max_examples=100, deadline=None)
+@given(runs())
+def test_suspicion_is_what_robust_has_no_confidence_in(run) -> None:
+    """Catches: two scores for one thing that rank outcomes differently. Bit for bit."""
+    held = replay(policy_named("robust"), run)
+    doubts = suspicions([(one.seen, one.verdict.answer) for one in held])
+    assert doubts == [1 - one.verdict.confidence for one in held]
+    assert all(0 <= doubt <= 1 for doubt in doubts)
+
+
+def test_a_consensus_that_one_seat_talked_the_others_into_is_the_most_suspect() -> None:
+    """Catches: reliabilities learned after the persuading; first replies forgotten; a panel's record ignored."""
+    honest = [debated(f"{a}{a}{b}", f"{a}{a}{a}") for a, b in ("AB", "BC", "CD", "DA", "AC", "BD", "CA", "DB")]
+    talked = debated("AAB", "BAB", "BBB")
+    doubts = suspicions([*((one, next(iter(one.votes(2).values()))) for one in honest), (talked, "B")])
+    assert min(doubts[-1] - doubt for doubt in doubts[:-1]) > 0.5
+    calm, quarrelling = [debated("AAA")] * 6, [debated("AAA"), *(debated(s) for s in ("ABC", "BCD", "AAB", "CDA"))]
+    sure = suspicions([(one, "A") for one in calm])[0]
+    assert suspicions([(one, "A") for one in quarrelling])[0] > sure + 0.1
+
+
+def test_nothing_said_for_an_outcome_is_all_doubt() -> None:
+    assert suspicions([(debated("AAB"), None), (debated("---"), "A"), (debated("AAB"), "C")]) == [1.0, 1.0, 1.0]
     assert suspicions([]) == []
 
 

@@ -12,7 +12,7 @@ probabilities are floats, each sum rounded once.
 from .conformal import abstention_threshold, conformal_threshold
 from .debated import Debated, Said, leaders, tally
 from .policy import POLICIES, Ask, Policy, Verdict, policy_named
-from .pooling import Pool, Weighing, followers, shares
+from .pooling import Pool, Weighing, followers, shares, trust
 from .reliability import Question, Reliabilities, learn_reliabilities, log_odds, posterior
 from .replay import Replayed, replay
 from .sampling import beta_lead, overturn, vote_value
@@ -44,5 +44,6 @@ __all__ = [
     "shares",
     "suspicions",
     "tally",
+    "trust",
     "vote_value",
 ]

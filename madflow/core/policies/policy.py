@@ -29,7 +29,7 @@ from typing import Final
 from ...errors import ConfigError
 from ..stopping import Stop
 from .debated import Debated, leaders, tally
-from .pooling import Pool, Weighing, shares
+from .pooling import FOLLOWED, Pool, Weighing, shares, trust
 from .reliability import Reliabilities, learn_reliabilities
 from .sampling import beta_lead, vote_value
 
@@ -55,7 +55,8 @@ class Verdict:
     Attributes:
         answer: the answer with the greatest share; the first in alphabetical order of those `tied`; None without votes.
         abstained: there is no answer, or the confidence is below the policy's threshold.
-        confidence: the answer's share, 0 to 1. Not calibrated: under `reliability` it takes seats to err independently.
+        confidence: 0 to 1: the answer's share, or under `reliability` its `trust`, which does not take every vote for
+            new evidence. It ranks outcomes, inside a run and between runs, and is not calibrated.
         tied: all answers with that share, in order.
         shares: of every answer given.
         stop: why no more was asked.
@@ -134,7 +135,7 @@ class Policy:
         counted = self._shares(debated, learned)
         tied = _greatest(counted)
         held = max(1, len(debated.rounds))
-        confidence = counted[tied[0]] if tied else 0.0
+        confidence = self._sure(debated, learned, counted)[tied[0]] if tied else 0.0
         return Verdict(
             answer=tied[0] if tied else None,
             abstained=not tied or confidence < self.abstain_below,
@@ -146,6 +147,9 @@ class Policy:
 
     def _shares(self, debated: Debated, learned: Reliabilities) -> dict[str, float]:
         return shares(debated, learned, self.pool, self.weighing, self.followed)
+
+    def _sure(self, debated: Debated, learned: Reliabilities, counted: Mapping[str, float]) -> Mapping[str, float]:
+        return trust(debated, learned, self.pool, self.followed) if self.weighing == "reliability" else counted
 
     def _more(self, debated: Debated, number: int, asked: int) -> int:
         """How many more seats to ask in the round that is being held."""
@@ -221,7 +225,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
         Policy("adaptive", ask="beta:0.95"),
         Policy("value", ask="value:0.001"),
         Policy("pooled", go_on="unanimous", rounds_max=2, pool="all"),
-        Policy("independent", go_on="unanimous", rounds_max=2, pool="all", followed=0.25),
+        Policy("independent", go_on="unanimous", rounds_max=2, pool="all", followed=FOLLOWED),
         Policy("confident", weighing="confidence"),
         Policy("reliable", weighing="reliability"),
         Policy(
@@ -232,7 +236,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
             rounds_max=2,
             pool="all",
             weighing="reliability",
-            followed=0.25,
+            followed=FOLLOWED,
         ),
     )
 }

@@ -14,23 +14,34 @@ How much: the product of
 A score is the sum of an answer's weights. Sums of log-odds become probabilities by `reliability.posterior`; other
 sums are divided by the most they could be, so that a seat that was asked and gave nothing readable lowers the share.
 
-Sources: self-stated confidence as a weight: J. Chen, S. Saha, M. Bansal, "ReConcile", ACL 2024. Following the majority
-as the failure of debates: A. Estornell and Y. Liu, "Multi-LLM debate", NeurIPS 2024; the factor itself is ours.
+`shares` decides which answer it is; how much to trust it is another question. A sum of log-odds takes every vote for
+new evidence, and three seats that hold one model or heard each other are not three witnesses: sums say .99 of answers
+that are right half of the time. `trust` therefore takes the mean of the log-odds, over all replies, where `shares`
+takes their sum: a logarithmic opinion pool, whose weights add up to one. The order of answers is the same. What a
+panel agrees on is trusted as far as one of its seats, and everything that speaks against it lowers that.
+
+Sources: the logarithmic opinion pool: C. Genest and J. V. Zidek, "Combining probability distributions: a critique and
+an annotated bibliography", Statistical Science 1 (1986). Self-stated confidence as a weight: J. Chen, S. Saha,
+M. Bansal, "ReConcile", ACL 2024. Following the majority as the failure of debates: A. Estornell and Y. Liu, "Multi-LLM
+debate", NeurIPS 2024; the factor itself is ours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 from .debated import Debated, Said, leaders
 from .reliability import Reliabilities, log_odds, posterior
 
-__all__ = ["Pool", "Weighing", "followers", "shares"]
+__all__ = ["FOLLOWED", "Pool", "Weighing", "followers", "shares", "trust"]
 
 Pool = Literal["first", "last", "all"]
 Weighing = Literal["equal", "confidence", "reliability"]
+
+FOLLOWED: Final = 0.25
+"""What a vote that merely followed counts, against 1, where nothing else is said."""
 
 _UNSTATED = 0.5
 
@@ -61,6 +72,35 @@ def shares(
         learned: read under `reliability` only.
         followed: the weight of a vote that followed, 0 to 1.
     """
+    scores, whole = _scores(debated, learned, pool, weighing, followed)
+    if weighing == "reliability":
+        return posterior(scores, debated.choices)
+    return _normalised(scores, whole)
+
+
+def trust(
+    debated: Debated,
+    learned: Reliabilities,
+    pool: Pool = "all",
+    followed: float = FOLLOWED,
+) -> dict[str, float]:
+    """How far each answer is to be trusted: its probability in the logarithmic opinion pool of all replies counted.
+
+    In the order of `shares` under `reliability`, by answers in order; at most 1 together, empty without votes. An
+    unreadable reply is in the pool and for nothing.
+    """
+    scores, whole = _scores(debated, learned, pool, "reliability", followed)
+    return posterior({answer: score / whole for answer, score in scores.items()} if whole else scores, debated.choices)
+
+
+def _scores(
+    debated: Debated,
+    learned: Reliabilities,
+    pool: Pool,
+    weighing: Weighing,
+    followed: float,
+) -> tuple[dict[str, float], float]:
+    """Each answer's summed weights, and how many replies were counted, those that followed in part."""
     parts: dict[str, list[float]] = {}
     whole: list[float] = []
     for number in _counted(debated, pool):
@@ -71,10 +111,7 @@ def shares(
             if said.answer is not None:
                 weight *= _weight(said, debated, learned, weighing)
                 parts.setdefault(said.answer, []).append(weight)
-    scores = {answer: math.fsum(found) for answer, found in sorted(parts.items())}
-    if weighing == "reliability":
-        return posterior(scores, debated.choices)
-    return _normalised(scores, math.fsum(whole))
+    return {answer: math.fsum(found) for answer, found in sorted(parts.items())}, math.fsum(whole)
 
 
 def _counted(debated: Debated, pool: Pool) -> range:

@@ -1,42 +1,33 @@
 """How much an outcome is to be distrusted, from votes alone: the score to flag or to withhold outcomes by.
 
-    suspicion_i = (replies that are not for the outcome, of all replies in debate i)
-                + (mean over the run's debates of: first replies that are not for the first round's leader)
+    suspicion_i = 1 − trust(outcome of debate i)
 
-The first term is the disagreement on the way: a consensus that seats were talked into has it, one they started from has
-not. The second is the panel's: two debates that are unanimous from the start differ in how much a panel's agreement
-means, and one that often disagrees also agrees by accident more often. It is the same for all debates of a run, so it
-orders outcomes between runs only. An unreadable reply is for nothing.
+`trust` (pooling.py) is the probability of the outcome in the logarithmic opinion pool of all replies, each seat as
+reliable as the first rounds of the run make it look, votes that followed at a quarter. Three things make an outcome
+suspect: replies for something else, more so those of reliable seats; a consensus that seats were talked into, since
+what they said before still counts; and a panel that often disagrees, since its agreement, too, is then an accident more
+often. A seat that argues for wrong answers all the time has a weight below zero: an outcome it stands for is the more
+suspect. The last two order outcomes of different runs as well. An outcome of None, or one nobody gave, has suspicion 1.
 
-The scale is 0 to 2 and means nothing by itself: `conformal.conformal_threshold` on the suspicion of right outcomes
-makes a bound on false alarms of it. The score is ours; disagreement as a sign of error is the query by committee of
-H. S. Seung, M. Opper, H. Sompolinsky, COLT 1992.
+The scale is 0 to 1, and 1 − suspicion is no frequency: seats that hold one model err together, and no vote shows it.
+`conformal.conformal_threshold` on the suspicion of right outcomes makes a bound on false alarms of it.
+
+Disagreement as a sign of error is the query by committee of H. S. Seung, M. Opper, H. Sompolinsky, COLT 1992; the
+sources of the parts are in pooling.py and reliability.py.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from .debated import Debated, Said, leaders
+from .debated import Debated
+from .pooling import trust
+from .reliability import learn_reliabilities
 
 __all__ = ["suspicions"]
 
 
 def suspicions(run: Sequence[tuple[Debated, str | None]]) -> list[float]:
-    """One score for each (debate, outcome) of a run, in order; higher is worse. An outcome of None has no support."""
-    if not run:
-        return []
-    panel = math.fsum(_first(debated) for debated, _ in run) / len(run)
-    return [_against(debated.rounds, outcome) + panel for debated, outcome in run]
-
-
-def _first(debated: Debated) -> float:
-    return _against(debated.rounds[:1], next(iter(leaders(debated.votes(1))), None))
-
-
-def _against(rounds: Sequence[Sequence[Said]], outcome: str | None) -> float:
-    """The share of the replies that are not for an outcome; 1 without replies."""
-    replies = [said.answer for spoken in rounds for said in spoken]
-    agreeing = sum(answer is not None and answer == outcome for answer in replies)
-    return 1 - agreeing / len(replies) if replies else 1.0
+    """One score for each (debate, outcome) of a run, in order; 0 to 1, higher is worse."""
+    learned = learn_reliabilities((debated.votes(1), debated.choices) for debated, _ in run)
+    return [1 - trust(debated, learned).get(outcome, 0.0) if outcome else 1.0 for debated, outcome in run]
