@@ -24,6 +24,7 @@ _VERBS: Final = {
     "commit": ("commit", "Carry out an approved proposal, once, through the one elected submitter."),
     "debate": ("debate", "Debate a question or a task file to a checked proposal."),
     "doctor": ("doctor", "Check what a debate needs on this machine."),
+    "eval": ("evals", "How good debates are: run suites, report, predict."),
     "execute": ("commit", "Another name of commit."),
     "explain": ("explain", "What became of a proposal, and why: the debate, or the commit?"),
     "history": ("history", "List proposals, with trends: alignment, objections, time to decide."),

@@ -1,0 +1,272 @@
+"""From outcomes to figures: measures by name, each with its interval, and what can be compared.
+
+A name may carry an argument after a colon: `oracle:1` is of round 1, `interception:0.216` at that share of false flags.
+There are those of an arm's outcomes and those of the recordings, which no arm decides; either is a
+ratio of sums over debates (then two arms can be compared, drawn together by question) or a function of all cases at
+once. The formulas are in metrics.py and docs/reference/metrics.md; this module only names them and finds their cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+from typing import Any, Final
+
+from ..core.policies import Debated
+from ..errors import ConfigError
+from . import metrics
+from .bootstrap import DRAWS, Interval, Item, difference, estimate, statistic
+from .records import Outcome, Recording
+
+__all__ = ["MEASURES", "Figure", "Measure", "measure_named", "round_measures", "unanimity"]
+
+_PAIRS_MAX: Final = 20_000  # above it the pairs of seats and debates are too many to draw 2,000 times
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measure that was taken: over `n` debates, or cases of other kind."""
+
+    n: int
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A measure by name, its argument bound.
+
+    Attributes:
+        of: "outcomes" of an arm, or "recordings".
+        items: the cases of a ratio of sums; None for a function of all cases, which is then in `take`.
+    """
+
+    name: str
+    of: str
+    items: Callable[[Sequence[Any]], list[Item]] | None
+    take: Callable[[Sequence[Any], int, int], Interval]
+
+    def figure(self, cases: Sequence[Outcome] | Sequence[Recording], *, seed: int = 0, draws: int = DRAWS) -> Figure:
+        """Its value and interval on outcomes or recordings."""
+        return Figure(len(cases), self.take(cases, seed, draws))
+
+    def compared(self, cases: Sequence[Any], others: Sequence[Any], *, seed: int = 0, draws: int = DRAWS) -> Interval:
+        """How much greater it is on `cases` than on `others`, drawn together by question.
+
+        Raises:
+            ConfigError: it is no ratio of sums.
+        """
+        if self.items is None:
+            raise ConfigError(f"measure {self.name} is no ratio of sums: it cannot be compared; drop the comparison")
+        return difference(self.items(cases), self.items(others), seed=seed, draws=draws)
+
+
+def measure_named(text: str) -> Measure:
+    """The measure that a suite names.
+
+    Raises:
+        ConfigError: there is none, or its argument is missing, needless or wrong; the message lists them.
+    """
+    name, colon, argument = text.partition(":")
+    if name not in MEASURES:
+        raise ConfigError(f"there is no measure {name!r}; there are {', '.join(MEASURES)}")
+    of, kind, made = MEASURES[name]
+    if bool(colon) != (kind is not None):
+        raise ConfigError(f"measure {name} takes {'an' if kind else 'no'} argument ({text!r}); write it so")
+    try:
+        bound = made if kind is None else partial(made, argument=kind(argument))
+    except ValueError as error:
+        raise ConfigError(f"measure {text!r}: {argument!r} is no {kind.__name__ if kind else ''}; fix it") from error
+    if name in _STATISTICS:
+        return Measure(text, of, None, partial(_statistic, bound))
+    return Measure(text, of, bound, partial(_ratio, bound))
+
+
+def round_measures(recordings: Sequence[Recording], number: int) -> dict[str, list[Item]]:
+    """The cases of a round's curve: `accuracy`, `unanimity`, and the flips from this round to the next."""
+    pairs = [
+        replace(one, debated=replace(one.debated, rounds=one.debated.rounds[number - 1 : number + 1]))
+        for one in recordings
+        if len(one.debated.rounds) > number
+    ]
+    return {
+        "accuracy": metrics.round_accuracy(recordings, number),
+        "unanimity": unanimity(recordings, number),
+        "right_to_wrong": metrics.right_to_wrong(pairs),
+        "wrong_to_right": metrics.wrong_to_right(pairs),
+    }
+
+
+def unanimity(recordings: Sequence[Recording], argument: int) -> list[Item]:
+    """Debates in which all that were asked in a round (the last one held where there were fewer) gave one answer."""
+    return [Item(one.question, _unanimous(one.debated, argument)) for one in recordings]
+
+
+def _unanimous(debated: Debated, number: int) -> bool:
+    held = min(number, len(debated.rounds))
+    answers = {said.answer for said in debated.rounds[held - 1]} if held else set()
+    return len(answers) == 1 and None not in answers
+
+
+def _ratio(items: Callable[[Sequence[Any]], list[Item]], cases: Sequence[Any], seed: int, draws: int) -> Interval:
+    return estimate(items(cases), seed=seed, draws=draws)
+
+
+_Cases = tuple[Mapping[str, Sequence[Any]], Callable[[Sequence[Any]], float], bool]
+"""Question to its cases, a function of cases, and whether they are few enough to be drawn."""
+
+
+def _statistic(of: Callable[[Sequence[Any]], _Cases], cases: Sequence[Any], seed: int, draws: int) -> Interval:
+    clusters, value, drawn = of(cases)
+    if drawn:
+        return statistic(clusters, value, seed=seed, draws=draws)
+    whole = value([case for question in sorted(clusters) for case in clusters[question]])
+    return Interval(whole, math.nan, math.nan, 0.95, 0, seed, len(clusters))
+
+
+def _clusters(cases: Sequence[tuple[str, Any]]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for question, case in cases:
+        found.setdefault(question, []).append(case)
+    return found
+
+
+def _mean(of: Callable[[Outcome], float], outcomes: Sequence[Outcome]) -> list[Item]:
+    return [Item(one.recording.question, of(one)) for one in outcomes]
+
+
+def _read(recordings: Sequence[Recording], wanted: Callable[[str], bool] = bool) -> list[Item]:
+    """Replies that were read as an answer, of those with a text."""
+    return [
+        Item(one.question, said.answer is not None)
+        for one in recordings
+        for spoken in one.debated.rounds
+        for said in spoken
+        if wanted(said.text.strip())
+    ]
+
+
+def _is_json(text: str) -> bool:
+    return text.startswith(("{", "[", "```json", '"'))
+
+
+def _is_prose(text: str) -> bool:
+    return bool(text) and not _is_json(text)
+
+
+def _calibration(outcomes: Sequence[Outcome]) -> _Cases:
+    right = metrics.accuracy(outcomes)
+    cases = [(one.recording.question, (one.confidence, item.part)) for one, item in zip(outcomes, right, strict=True)]
+    return _clusters(cases), metrics.calibration_error, True
+
+
+def _suspected(of: str, outcomes: Sequence[Outcome]) -> dict[str, list[tuple[float, bool]]]:
+    return _clusters([(question, (score, wrong)) for question, score, wrong in metrics.consensus_cases(outcomes, of)])
+
+
+def _interception(of: str, outcomes: Sequence[Outcome], argument: float) -> _Cases:
+    return _suspected(of, outcomes), partial(metrics.interception, false_flags=argument), True
+
+
+def _auc(of: str, outcomes: Sequence[Outcome]) -> _Cases:
+    return _suspected(of, outcomes), metrics.auc, True
+
+
+def _agreement(outcomes: Sequence[Outcome], of: str) -> list[Item]:
+    """Debates that ended in one answer, as `metrics.consensus_cases` takes them, of all."""
+    taken = [question for question, _, _ in metrics.consensus_cases(outcomes, of)]
+    return [Item(one.recording.question, 0.0, 1.0) for one in outcomes] + [Item(one, 1.0, 0.0) for one in taken]
+
+
+def _errors(recordings: Sequence[Recording]) -> _Cases:
+    """`metrics.error_correlation`, its cases taken apart once: (run and pair of seats, both errors) by question."""
+    cases = []
+    for one in recordings:
+        votes = one.debated.votes(1)
+        honest = sorted(set(one.debated.seats) - one.adversaries)
+        wrong = {seat: votes.get(seat) != one.gold for seat in honest}
+        cases += [(one.question, ((one.run, a, b), 2 * wrong[a] + wrong[b])) for a, b in combinations(honest, 2)]
+    return _clusters(cases), _mean_phi, len(cases) <= _PAIRS_MAX
+
+
+def _mean_phi(cases: Sequence[tuple[tuple[str, str, str], int]]) -> float:
+    tables: dict[tuple[str, str, str], list[int]] = {}
+    for pair, place in cases:
+        table = tables.get(pair)
+        if table is None:
+            table = tables[pair] = [0, 0, 0, 0]
+        table[place] += 1
+    found = []
+    for neither, second, first, both in tables.values():
+        spread = (both + first) * (second + neither) * (both + second) * (first + neither)
+        if spread:
+            found.append((both * neither - first * second) / math.sqrt(spread))
+    return math.fsum(found) / len(found) if found else math.nan
+
+
+def _latency(recordings: Sequence[Recording], argument: int) -> _Cases:
+    cases = [(one.question, found) for one in recordings for found in metrics.latencies([one])]
+    return _clusters(cases), partial(metrics.percentile, share=argument / 100), True
+
+
+def _numbered(of: Callable[[Sequence[Recording], int], list[Item]]) -> Callable[..., list[Item]]:
+    def made(recordings: Sequence[Recording], argument: int) -> list[Item]:
+        return of(recordings, argument)
+
+    return made
+
+
+_Entry = tuple[str, Callable[[str], Any] | None, Callable[..., Any]]
+_O: Final = "outcomes"
+_R: Final = "recordings"
+
+MEASURES: Final[Mapping[str, _Entry]] = {
+    "accuracy": (_O, None, metrics.accuracy),
+    "gain": (_O, None, metrics.gain),
+    "token_share": (_O, None, metrics.token_share),
+    "tokens": (_O, None, partial(_mean, lambda one: one.tokens)),
+    "calls": (_O, None, partial(_mean, lambda one: one.calls)),
+    "rounds": (_O, None, partial(_mean, lambda one: one.rounds)),
+    "collapses": (_O, None, metrics.collapses),
+    "corrections": (_O, None, metrics.corrections),
+    "oracle_gap": (_O, None, metrics.oracle_gap),
+    "abstentions": (_O, None, metrics.abstentions),
+    "selective_accuracy": (_O, None, metrics.selective_accuracy),
+    "brier": (_O, None, metrics.brier),
+    "calibration_error": (_O, None, _calibration),
+    "interception": (_O, float, partial(_interception, "last")),
+    "interception_outcome": (_O, float, partial(_interception, "outcome")),
+    "auc": (_O, None, partial(_auc, "last")),
+    "auc_outcome": (_O, None, partial(_auc, "outcome")),
+    "consensus": (_O, None, partial(_agreement, of="last")),
+    "seat_accuracy": (_R, int, _numbered(metrics.seat_accuracy)),
+    "misleading_accuracy": (_R, int, _numbered(partial(metrics.seat_accuracy, misleading=True))),
+    "round_accuracy": (_R, int, _numbered(metrics.round_accuracy)),
+    "unanimity": (_R, int, unanimity),
+    "oracle": (_R, int, _numbered(metrics.oracle)),
+    "all_wrong": (_R, int, _numbered(metrics.all_wrong)),
+    "right_to_wrong": (_R, None, metrics.right_to_wrong),
+    "wrong_to_right": (_R, None, metrics.wrong_to_right),
+    "modal_adoption": (_R, None, metrics.modal_adoption),
+    "disagreement_collapses": (_R, None, metrics.disagreement_collapses),
+    "error_correlation": (_R, None, _errors),
+    "latency_ms": (_R, int, _latency),
+    "read": (_R, None, _read),
+    "read_json": (_R, None, partial(_read, wanted=_is_json)),
+    "read_prose": (_R, None, partial(_read, wanted=_is_prose)),
+}
+"""Name to: what it is of, the type of its argument (None: it takes none), and the metric."""
+
+_STATISTICS: Final = frozenset(
+    {
+        "auc",
+        "auc_outcome",
+        "calibration_error",
+        "error_correlation",
+        "interception",
+        "interception_outcome",
+        "latency_ms",
+    }
+)

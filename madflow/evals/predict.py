@@ -1,0 +1,99 @@
+"""Predictions: recorded debates in, one line each out; nothing that scoring knows is needed, and nothing of it is read.
+
+    {"task_id", "run", "answer", "abstained", "confidence", "stop_reason", "rounds", "calls", "tokens"}
+
+in the order of files and rows. `answer` is the option's letter where there are options, else the normalised answer;
+null where there is none. `tokens` are characters / 4 of every prompt and reply that the policy asked for.
+
+Rows of one run of one file are predicted together, since reliabilities are learned across them; a file whose rows name
+no run is one run. Predictions depend on what was said and on nothing else: not on the names of files, runs, rows and
+seats, nor on the order of rows and seats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import ConfigError, MadflowError
+from .arms import ARMS
+from .loading import load_files
+from .runner import Progress
+from .work import Failure, Item, Made, cut, outcomes_of, perform
+
+if TYPE_CHECKING:
+    from .load import Row
+    from .records import Outcome
+
+__all__ = ["predict", "recorded_files"]
+
+_ENDING: Final = ".jsonl.gz"
+
+
+def recorded_files(path: Path) -> list[Path]:
+    """The *.jsonl.gz of a folder, by name; a file is taken as it is.
+
+    Raises:
+        ConfigError: there is nothing at the path, or no such file in the folder.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no such folder; name the one that holds the recordings")
+    found = sorted(one for one in path.iterdir() if one.name.endswith(_ENDING) and one.is_file())
+    if not found:
+        raise ConfigError(f"{path}: holds no *{_ENDING}; compress the recordings, or name one file")
+    return found
+
+
+def predict(
+    path: Path,
+    policy: str = "robust",
+    *,
+    workers: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> list[dict[str, Any]]:
+    """What a policy makes of recorded debates, one entry a debate.
+
+    Args:
+        path: a folder with *.jsonl.gz, or one file.
+        policy: the name of a policy, or of any other arm.
+        workers: processes.
+
+    Raises:
+        ConfigError: an unknown policy, no recordings, or a row that cannot be read; names file and line.
+        MadflowError: a run could not be held again, or a worker process died. There is then no prediction at all.
+    """
+    if policy not in ARMS:
+        raise ConfigError(f"there is no policy {policy!r}; there are {', '.join(ARMS)}")
+    on_progress(Progress(0, 1, "reading"))
+    rows = [row for loaded in load_files(recorded_files(path), workers) for row in loaded]
+    items = [Item(str(number), policy, tuple(run)) for number, run in enumerate(cut(rows))]
+    made: dict[str, Outcome] = {}
+    done = 0
+
+    def take(item: Item, came: Made) -> None:
+        nonlocal done
+        if isinstance(came, Failure):
+            raise MadflowError(f"{item.name}: {came.error}; no prediction was made")
+        made.update((one.recording.key, one) for one in outcomes_of(item, came))
+        done += 1
+        on_progress(Progress(done, len(items), item.name))
+
+    perform(items, workers, take)
+    return [_prediction(row, made[row.recording.key]) for row in rows]
+
+
+def _prediction(row: Row, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "task_id": row.task_id,
+        "run": row.run,
+        "answer": outcome.answer,
+        "abstained": outcome.abstained,
+        "confidence": outcome.confidence,
+        "stop_reason": outcome.stop_reason,
+        "rounds": outcome.rounds,
+        "calls": outcome.calls,
+        "tokens": outcome.tokens,
+    }

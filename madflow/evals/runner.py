@@ -1,0 +1,337 @@
+"""Running suites: find the data, do the work that is not done yet, score it, write it down.
+
+    out/.work/…            what was made of each piece of work, line by line (work.py); shared by all suites
+    out/SUITE/manifest.json   what the suite's results rest on: digests of data, code and suite, seeds, limit
+    out/SUITE/ARM.jsonl    one line a debate
+    out/SUITE/results.json the figures (results.py)
+
+The same command resumes a run that was interrupted, however it was: the manifest has to match, or the run is refused
+and says what changed; `fresh` starts again. No text of a question or a reply is written anywhere: results name debates
+by file and line.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import __version__
+from ..clock import SystemClock
+from ..core.protocols.subject import rfc3339
+from ..errors import ConfigError, ResumeRefused
+from .arms import arm_named
+from .files import make_folder, replace_file, sole_writer
+from .loading import load_files
+from .metrics import accuracy
+from .records import Outcome
+from .results import RESULTS, ArmMade, Code, DataFile, Failed, Results
+from .scoring import RECORDED, Scorer, check_measures, stem
+from .stamps import code_stamp, digest_of, file_digest
+from .suites import ENDINGS, Group, Suite, list_suites, load_suite, shipped_data
+from .work import Failure, Item, Made, Store, cut, item_of, outcomes_of, perform
+
+if TYPE_CHECKING:
+    from .load import Row
+
+__all__ = ["MANIFEST", "SEED", "Progress", "Ran", "choose", "run_suites"]
+
+MANIFEST: Final = "manifest.json"
+SEED: Final = 0
+_WORK: Final = ".work"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: `done` of `total` pieces of work, and what is done now."""
+
+    done: int
+    total: int
+    doing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A suite that was run: its results, and where they are."""
+
+    suite: str
+    path: Path
+    results: Results
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A suite with its data: `items` by (arm, rows a run)."""
+
+    suite: Suite
+    digests: dict[str, str]
+    files: dict[str, Path]
+    rows: list[Row]
+    groups: list[Group] = field(default_factory=list)
+    pieces: dict[int | None, list[list[Row]]] = field(default_factory=dict)
+    items: dict[tuple[str, int | None], list[Item]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What holds for all suites of one command."""
+
+    code: Code
+    command: str
+    config: Mapping[str, Any]
+    began: float
+
+
+def choose(names: Sequence[str], folders: Sequence[Path]) -> tuple[list[Suite], list[str]]:
+    """The suites of these names; "all": every suite but the one on shipped data whose files are in the folders.
+
+    Returns:
+        The suites, and notes on those of "all" that were left out.
+
+    Raises:
+        ConfigError: an unknown name, or a suite's file that cannot be used.
+    """
+    known = list_suites()
+    unknown = sorted(set(names) - {*known, "all"})
+    if unknown:
+        raise ConfigError(f"there is no suite {', '.join(unknown)}; there are {', '.join(known)}, and all")
+    found = _recordings(folders)
+    chosen, notes = [], []
+    for name, path in known.items():
+        suite = load_suite(path)
+        here = bool(suite.data) and all(data.matching(found) for data in suite.data)
+        if name in names or ("all" in names and suite.source != "shipped" and here):
+            chosen.append(suite)
+        elif "all" in names and suite.source != "shipped":
+            notes.append(f"suite {name} is left out: not all of its files are in {_listed(folders)}")
+    return chosen, notes
+
+
+def run_suites(
+    suites: Sequence[Suite],
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    workers: int = 1,
+    limit: int | None = None,
+    fresh: bool = False,
+    command: str = "",
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> list[Ran]:
+    """Run suites and write their results below `out`.
+
+    Args:
+        folders: where recordings are; a suite on shipped data takes none.
+        limit: only so many rows of each file, the first ones.
+        fresh: forget what is in `out` of these suites, and all kept work.
+
+    Raises:
+        ConfigError: data that is missing, unreadable or without gold; an unknown arm or measure.
+        ResumeRefused: `out` holds results of the suite on other data, code or settings.
+        MadflowError: a file cannot be written, another run writes there, a worker died.
+    """
+    began = time.monotonic()
+    code = code_stamp()
+    found = [_find(suite, folders) for suite in suites]
+    paths = sorted({path for files in found for path in files.values()})
+    on_progress(Progress(0, len(paths), "reading the data"))
+    loaded = dict(zip(paths, load_files(paths, workers), strict=True))
+    prepared = [_prepare(suite, files, loaded, limit, code.digest) for suite, files in zip(suites, found, strict=True)]
+    with sole_writer(make_folder(out) / _WORK):
+        if fresh:
+            _forget(out, prepared)
+        for one in prepared:
+            _claim(out / one.suite.name, _manifest(one, code, limit))
+        store = Store(out / _WORK, code.digest)
+        try:
+            made = _work(prepared, store, workers, on_progress)
+        finally:
+            store.close()
+        ran = []
+        for number, one in enumerate(prepared):
+            on_progress(Progress(number, len(prepared), f"scoring {one.suite.name}"))
+            taken = _Taken(code, command, {"workers": workers, "limit": limit}, began)
+            ran.append(_finish(one, made, out / one.suite.name, taken))
+        return ran
+
+
+def _find(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
+    """Stem to file, of a suite's data; refuses what can be refused before anything is read."""
+    check_measures(suite)
+    for arm in suite.arms:
+        arm_named(arm)
+    places = [shipped_data()] if suite.source == "shipped" else folders
+    stems = _recordings(places)
+    missing = [data.label for data in suite.data if not data.matching(stems)]
+    if missing:
+        raise ConfigError(
+            f"suite {suite.name}: no file for {', '.join(missing)} in {_listed(places)}; "
+            "name the folder with --recorded"
+        )
+    return {one: stems[one] for one in sorted({one for data in suite.data for one in data.matching(stems)})}
+
+
+def _prepare(
+    suite: Suite, files: dict[str, Path], loaded: Mapping[Path, list[Row]], limit: int | None, code: str
+) -> _Prepared:
+    """Cut a suite's rows into items."""
+    rows = {name: loaded[path][:limit] for name, path in files.items()}
+    for name, held in rows.items():
+        blind = sum(row.recording.gold is None for row in held)
+        if blind:
+            raise ConfigError(f"{files[name]}: {blind} of {len(held)} rows have no gold to score against; use predict")
+    digests = {path.name: file_digest(path) for path in files.values()}
+    found = _Prepared(suite, digests, files, [row for held in rows.values() for row in held])
+    for data in suite.data:
+        found.groups += data.groups(files)
+        chosen = [row for name in data.matching(files) for row in rows[name]]
+        pieces = found.pieces.setdefault(data.rows_per_run, [])
+        held_keys = {piece[0].recording.key for piece in pieces}
+        pieces += [piece for piece in cut(chosen, data.rows_per_run) if piece[0].recording.key not in held_keys]
+    for most, pieces in found.pieces.items():
+        for arm in suite.arms:
+            found.items[arm, most] = [item_of(arm, piece, digests, code) for piece in pieces]
+    return found
+
+
+def _recordings(folders: Sequence[Path]) -> dict[str, Path]:
+    """Stem to file, of all recordings in the folders.
+
+    Raises:
+        ConfigError: a folder that is not there, or two files of one name.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder; name the one that holds the recordings")
+        for path in sorted(folder.iterdir()):
+            if path.name.endswith(ENDINGS) and path.is_file():
+                if stem(path.name) in found:
+                    raise ConfigError(f"{path} and {found[stem(path.name)]} have one name; remove one of them")
+                found[stem(path.name)] = path
+    return found
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders)) or "any folder (none was given)"
+
+
+def _manifest(one: _Prepared, code: Code, limit: int | None) -> dict[str, Any]:
+    return {
+        "madflow": __version__,
+        "code": code.digest,
+        "suite": digest_of(one.suite.model_dump_json()),
+        "limit": limit,
+        "seed": SEED,
+        "data": one.digests,
+    }
+
+
+def _claim(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest of a suite that begins; of one that was begun, compare it."""
+    path = make_folder(folder) / MANIFEST
+    if not path.exists():
+        replace_file(path, json.dumps(manifest, indent=2) + "\n")
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResumeRefused(f"{path}: cannot be read ({error}); use --fresh to start again") from error
+    changed = sorted(name for name in {*before, *manifest} if before.get(name) != manifest.get(name))
+    if changed:
+        raise ResumeRefused(
+            f"{folder}: was begun with another {', '.join(changed)}; use --fresh to start again, or another --out"
+        )
+
+
+def _forget(out: Path, prepared: Sequence[_Prepared]) -> None:
+    for folder in [path for path in (out / _WORK).iterdir() if path.is_dir()]:
+        shutil.rmtree(folder)
+    for one in prepared:
+        shutil.rmtree(out / one.suite.name, ignore_errors=not (out / one.suite.name).exists())
+
+
+def _work(
+    prepared: Sequence[_Prepared], store: Store, workers: int, on_progress: Callable[[Progress], None]
+) -> dict[str, Made]:
+    """Key to what was made of an item, for all items; those that several suites need are done once."""
+    every = {item.key: item for one in prepared for items in one.items.values() for item in items}
+    made = {key: known for key, item in every.items() if (known := store.get(item)) is not None}
+    todo = [item for key, item in every.items() if key not in made]
+    on_progress(Progress(len(made), len(every), "running"))
+
+    def keep(item: Item, came: Made) -> None:
+        store.put(item, came)
+        made[item.key] = came
+        on_progress(Progress(len(made), len(every), item.name))
+
+    perform(todo, workers, keep)
+    return made
+
+
+def _finish(one: _Prepared, made: Mapping[str, Made], folder: Path, taken: _Taken) -> Ran:
+    """Score a suite and write its files."""
+    suite = one.suite
+    outcomes: dict[tuple[str, int | None], dict[str, Outcome]] = {}
+    failed: list[Failed] = []
+    for (arm, each), items in one.items.items():
+        found = [outcome for item in items for outcome in outcomes_of(item, made[item.key])]
+        outcomes[arm, each] = {outcome.recording.key: outcome for outcome in found}
+        failed += [
+            Failed(key=item.name, error=came.error) for item in items if isinstance(came := made[item.key], Failure)
+        ]
+        lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in map(_line, found))
+        replace_file(folder / (f"{arm}.{each}.jsonl" if each else f"{arm}.jsonl"), lines)
+    scored = Scorer(suite, one.rows, outcomes, one.pieces, one.groups, seed=SEED).score()
+    arms = [arm_named(name) for name in suite.arms]
+    results = Results(
+        suite=suite.name,
+        title=suite.title,
+        created_at=rfc3339(SystemClock().now_ms()),
+        madflow=__version__,
+        code=taken.code,
+        command=taken.command,
+        config={**taken.config, "about": suite.about, "items": sum(map(len, one.items.values()))},
+        data=tuple(
+            DataFile(file=path.name, sha256=one.digests[path.name], rows=sum(r.file == path.name for r in one.rows))
+            for path in one.files.values()
+        ),
+        seeds={"bootstrap": SEED},
+        elapsed_s=round(time.monotonic() - taken.began, 3),
+        arms=(
+            *(ArmMade(arm=a.name, title=a.title, policy=asdict(a.policy) if a.policy else None) for a in arms),
+            *([ArmMade(arm=RECORDED, title="what was said, whatever an arm makes of it")] if suite.recorded else []),
+        ),
+        measures=scored.measures,
+        comparisons=scored.comparisons,
+        rounds=scored.rounds,
+        targets=scored.targets,
+        failed=tuple(failed),
+        notes=suite.notes,
+    )
+    replace_file(folder / RESULTS, json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return Ran(suite.name, folder / RESULTS, results)
+
+
+def _line(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a line of the arm's file: names and figures, no text of the question or of a reply."""
+    recording = outcome.recording
+    return {
+        "key": recording.key,
+        "run": recording.run,
+        "condition": recording.condition,
+        "answer": outcome.answer,
+        "tied": list(outcome.tied),
+        "right": accuracy([outcome])[0].part,
+        "abstained": outcome.abstained,
+        "confidence": outcome.confidence,
+        "suspicion": outcome.suspicion,
+        "stop_reason": outcome.stop_reason,
+        "rounds": outcome.rounds,
+        "calls": outcome.calls,
+        "tokens": outcome.tokens,
+    }
