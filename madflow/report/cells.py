@@ -15,7 +15,18 @@ from .markup import Child, Element, element, html_text, verbatim
 from .plots import Point, glyph
 from .style import digest_source, page_script, page_style
 from .view import group_label, span, verdict
-from .words import NAME_CHARS_MAX, NOTE_CHARS_MAX, hedge, measured, one_line, said, said_interval, threshold, wanted
+from .words import (
+    NAME_CHARS_MAX,
+    NOTE_CHARS_MAX,
+    hedge,
+    is_difference,
+    measured,
+    one_line,
+    said,
+    said_interval,
+    threshold,
+    wanted,
+)
 
 __all__ = [
     "TARGET_HEADS",
@@ -132,7 +143,7 @@ def target_cells(targets: Sequence[TargetMeasured]) -> list[list[Element]]:
     for one in targets:
         limit = threshold(one.target)
         better = limit[0] if limit else measured(one.measure).better
-        scale = span([one], [one.target])
+        scale, signed = span([one], [one.target]), is_difference(one.measure)
         found.append(
             [
                 element("th", bdi(one.name, 160), scope="row", class_="name"),
@@ -140,8 +151,8 @@ def target_cells(targets: Sequence[TargetMeasured]) -> list[list[Element]]:
                 cell(element("code", one_line(one.arm))),
                 cell(element("bdi", wanted(one.measure, one.target))),
                 text_cell(one.known, 300),
-                number_cell(one.value, better=better),
-                interval_cell(one, scale, limit[1] if limit else None, 2 if one.met else 7),
+                number_cell(one.value, better=better, signed=signed),
+                interval_cell(one, scale, limit[1] if limit else None, 2 if one.met else 7, signed=signed),
                 _verdict_cell(one),
                 text_cell(one.note),
             ]

@@ -16,7 +16,19 @@ from ..evals.results import Measured, Results, TargetMeasured
 from .cells import TARGET_HEADS, bdi, cell, document, many, table, target_cells
 from .markup import Element, element
 from .view import View, group_label, verdict
-from .words import NOTE_CHARS_MAX, clean, hedge, measured, one_line, said, said_interval, shorten, threshold, wanted
+from .words import (
+    NOTE_CHARS_MAX,
+    clean,
+    hedge,
+    is_difference,
+    measured,
+    one_line,
+    said,
+    said_interval,
+    shorten,
+    threshold,
+    wanted,
+)
 
 __all__ = ["PAGE", "index_page", "summary"]
 
@@ -101,7 +113,7 @@ def _suite(results: Results) -> list[str]:
     took = said(results.elapsed_s, better=-1, decimals=1)
     ran = f"{_text(results.created_at)}, {took} s, madflow {_text(results.madflow)}"
     lines += [f"Run {ran}, code {_text(results.code.digest, 200)}{commit}; seeds: {seeds}.", ""]
-    files = [(_text(one.file), f"{one.rows:,}", f"`{_code(one.sha256)}`") for one in results.data]
+    files = [(_text(one.file), f"{one.rows:,}", _text(one.sha256)) for one in results.data]
     lines += _grid(("file", "rows", "sha256"), files) if files else []
     for one in view.tables:
         heads = ("arm", *(_text(measured(name).label) for name in one.measures))
@@ -132,10 +144,11 @@ def _recorded(view: View, one: Measured) -> tuple[str, ...]:
 
 def _target(one: TargetMeasured) -> tuple[str, ...]:
     limit = threshold(one.target)
-    better = limit[0] if limit else measured(one.measure).better
+    better, signed = limit[0] if limit else measured(one.measure).better, is_difference(one.measure)
     came = verdict(one)
     beside = hedge(one.target, one.low, one.high) if came == "met" else ""
-    value = f"{said(one.value, better=better)} {said_interval(one.low, one.high)}".strip()
+    span = said_interval(one.low, one.high, signed=signed)
+    value = f"{said(one.value, better=better, signed=signed)} {span}".strip()
     result = f"{came}; {beside}" if beside else came
     note = f". {_text(one.note, NOTE_CHARS_MAX)}" if one.note else ""
     return (
@@ -157,7 +170,3 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _text(text: str, limit: int = 80) -> str:
     """Text of other origin, which begins nothing in Markdown."""
     return _SPECIAL.sub(r"\\\1", one_line(text, limit))
-
-
-def _code(text: str) -> str:
-    return one_line(text, 200).replace("`", "")

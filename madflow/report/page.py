@@ -138,10 +138,11 @@ def _drawings(view: View) -> list[Element]:
         many_left = view.left_undrawn
         left = f"{many(many_left, 'more group')} stand in the tables only. " if many_left else ""
         figures = [element("figure", one) for one in drawn]
-        alone = element("a", f"As a file: {sheet}", href=sheet)
+        alone = element("a", f"{sheet} as a file", href=sheet)
         name = sheet.removesuffix(".svg")
-        about = element("p", _ABOUT[sheet], " ", left, alone, ".", class_="quiet")
-        found.append(section(name, title, about, _legend(view, sheet), element("div", figures, class_="panels")))
+        about = element("p", _ABOUT[sheet], " ", left, class_="quiet")
+        drawings = element("div", figures, class_="panels")
+        found.append(section(name, title, about, _legend(view, sheet), drawings, element("p", alone)))
     return found
 
 

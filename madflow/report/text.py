@@ -22,6 +22,7 @@ from .words import (
     DASH,
     NOTE_CHARS_MAX,
     hedge,
+    is_difference,
     measured,
     one_line,
     said,
@@ -87,7 +88,7 @@ def _targets(view: View) -> list[Grid]:
     )
     for one in targets:
         limit = threshold(one.target)
-        better = limit[0] if limit else measured(one.measure).better
+        better, signed = limit[0] if limit else measured(one.measure).better, is_difference(one.measure)
         came = verdict(one)
         beside = hedge(one.target, one.low, one.high) if came == "met" else ""
         made.add_row(
@@ -95,7 +96,7 @@ def _targets(view: View) -> list[Grid]:
             Text(group_label(one.group)),
             Text(one_line(one.arm)),
             Text(wanted(one.measure, one.target)),
-            _stacked(said(one.value, better=better), said_interval(one.low, one.high)),
+            _stacked(said(one.value, better=better, signed=signed), said_interval(one.low, one.high, signed=signed)),
             Text(f"{came}; {beside}" if beside else came, style=_STYLES.get(came, "")),
         )
     return [made]

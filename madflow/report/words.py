@@ -28,6 +28,7 @@ __all__ = [
     "clean",
     "decimals_for",
     "hedge",
+    "is_difference",
     "known",
     "measured",
     "one_line",
@@ -47,43 +48,60 @@ FAMILIES: Final = ("Answers and cost", "What debating changed", "Trust", "Limits
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of a measure: its label, whether more is better (+1), less (-1) or neither (0), its family."""
+    """What is known of a measure.
+
+    Attributes:
+        label: what it is called.
+        better: whether more is (+1), less is (-1), or neither (0).
+        family: the table that it stands in, of FAMILIES; argued: how label and argument are said together.
+    """
 
     label: str
     better: int
     family: str
+    argued: str = "{} ({})"
 
 
 _ANSWERS, _CHANGE, _TRUST, _LIMITS, _OTHER = FAMILIES
+_IN_ROUND: Final = "{} in round {}"
+_AT_FLAGS: Final = "{} at {} false flags"
 MEASURES: Final = {
     "accuracy": Measured("accuracy", 1, _ANSWERS),
     "token_share": Measured("token share", -1, _ANSWERS),
     "gain": Measured("gain over round 1", 1, _ANSWERS),
+    "round_accuracy": Measured("accuracy", 1, _ANSWERS, _IN_ROUND),
     "calls": Measured("calls", -1, _ANSWERS),
     "samples": Measured("samples", -1, _ANSWERS),
     "rounds": Measured("rounds", -1, _ANSWERS),
     "tokens": Measured("tokens", -1, _ANSWERS),
+    "latency_ms": Measured("latency in ms", -1, _ANSWERS, "{}, percentile {}"),
     "collapses": Measured("collapses", -1, _CHANGE),
     "corrections": Measured("corrections", 1, _CHANGE),
     "right_to_wrong": Measured("right → wrong", -1, _CHANGE),
     "wrong_to_right": Measured("wrong → right", 1, _CHANGE),
     "modal_adoption": Measured("modal adoption", 0, _CHANGE),
     "disagreement_collapses": Measured("disagreement collapses", 0, _CHANGE),
-    "unanimity": Measured("unanimity", 0, _CHANGE),
-    "interception": Measured("wrong consensus intercepted", 1, _TRUST),
+    "unanimity": Measured("unanimity", 0, _CHANGE, _IN_ROUND),
+    "consensus": Measured("consensus", 0, _CHANGE),
+    "interception": Measured("wrong consensus intercepted", 1, _TRUST, _AT_FLAGS),
+    "interception_outcome": Measured("wrong outcomes intercepted", 1, _TRUST, _AT_FLAGS),
     "detection": Measured("adversary detected", 1, _TRUST),
     "adversary_loss": Measured("adversary loss", -1, _TRUST),
     "abstentions": Measured("abstentions", -1, _TRUST),
     "selective_accuracy": Measured("accuracy where answered", 1, _TRUST),
-    "auc": Measured("AUC of suspicion", 1, _TRUST),
+    "auc": Measured("AUC of suspicion, last round", 1, _TRUST),
+    "auc_outcome": Measured("AUC of suspicion, outcome", 1, _TRUST),
     "calibration_error": Measured("calibration error", -1, _TRUST),
     "brier": Measured("Brier score", -1, _TRUST),
-    "oracle": Measured("oracle", 1, _LIMITS),
+    "seat_accuracy": Measured("accuracy of honest seats", 1, _LIMITS, _IN_ROUND),
+    "misleading_accuracy": Measured("accuracy of misleading seats", 0, _LIMITS, _IN_ROUND),
+    "oracle": Measured("oracle", 1, _LIMITS, _IN_ROUND),
     "oracle_gap": Measured("oracle gap", -1, _LIMITS),
-    "all_wrong": Measured("all wrong", -1, _LIMITS),
+    "all_wrong": Measured("all wrong", -1, _LIMITS, _IN_ROUND),
     "error_correlation": Measured("error correlation", -1, _LIMITS),
 }
-_TARGET = re.compile(r"\s*(>=|<=|≥|≤|>|<)\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*")
+_DIFFERENCE: Final = " − "  # "accuracy − that of vote"
+_TARGET = re.compile(r"\s*(>=|<=|≥|≤|>|<)\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*(?:,.*)?")
 
 
 def clean(text: str) -> str:
@@ -104,10 +122,17 @@ def one_line(text: str, limit: int = NAME_CHARS_MAX) -> str:
 
 
 def measured(name: str) -> Measured:
-    """What is known of a measure; `oracle:1` is "oracle (1)". One that is not listed keeps its name."""
-    stem, _, argument = name.partition(":")
+    """What is known of a measure, with its argument: `oracle:1` is "oracle in round 1". Another one keeps its name."""
+    this, difference, other = name.partition(_DIFFERENCE)
+    stem, _, argument = this.partition(":")
     found = MEASURES.get(stem) or Measured(one_line(stem.replace("_", " ")) or DASH, 0, _OTHER)
-    return replace(found, label=f"{found.label} ({one_line(argument)})") if argument else found
+    label = found.argued.format(found.label, one_line(argument)) if argument else found.label
+    return replace(found, label=f"{label}{difference}{one_line(other)}")
+
+
+def is_difference(name: str) -> bool:
+    """Whether a measure is the difference of two arms, and so is shown with its sign."""
+    return _DIFFERENCE in name
 
 
 def known(value: float | None) -> float | None:

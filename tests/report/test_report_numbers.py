@@ -58,6 +58,7 @@ def test_targets_are_read() -> None:
     """Would catch a bound read the wrong way round, and a hedge that is left out."""
     assert words.threshold(">= 0.535") == (1, 0.535)
     assert words.threshold("<= .03") == (-1, 0.03)
+    assert words.threshold("> 0, the whole interval") == (1, 0.0)
     assert words.threshold("every one") is None
     assert words.hedge(">= 0.5", 0.49, 0.6) == "its interval reaches below"
     assert words.hedge("<= 4", 3.0, 4.1) == "its interval reaches above"
@@ -72,8 +73,9 @@ def test_texts_are_made_safe() -> None:
     assert words.clean("a\x1b[31m\u202eb\ud800\u0000\tc\u00a0d\n") == "a\ufffd[31m\ufffdb\ufffd\ufffd    c d\n"
     assert words.one_line(" a \n b ") == "a b"
     assert len(words.one_line("x" * 10_000)) == words.NAME_CHARS_MAX
-    assert words.measured("interception:0.216").label == "wrong consensus intercepted (0.216)"
+    assert words.measured("interception:0.216").label == "wrong consensus intercepted at 0.216 false flags"
     assert words.measured("own_measure").label == "own measure"
+    assert words.measured("oracle:1 − that of vote").label == "oracle in round 1 − that of vote"
 
 
 @given(st.lists(FINITE, max_size=6), st.booleans())
