@@ -1,0 +1,150 @@
+"""How near a fitted panel comes to debates that it was not fitted to.
+
+Measures, per round t, of honest seats where seats are counted:
+
+- `accuracy`: the plurality of round t is right, ties split, of all debates; a debate that ended earlier counts with its
+  last round;
+- `votes_right`: right replies of the replies given in round t;
+- `unanimity`: all replies of round t (the last one held where it ended earlier) are readable and the same, of all
+  debates;
+- `right_to_wrong`: of seats right in round t and asked in t + 1, those that are not right then;
+- `wrong_to_right`: of seats not right in round t and asked in t + 1, those that are right then.
+
+A recorded figure comes with its standard error, clustered by question: Σ_q (part_q − value · whole_q)² / (Σ whole)²,
+times n / (n − 1). What a figure of one half of the questions says about the other half is off by that alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+from ...core.policies import leaders
+from ...errors import ConfigError
+from .fitting import Scored, fit
+from .model import AgentModel, PanelModel
+from .simulate import simulate
+
+__all__ = ["SIMULATED_DEBATES", "Deviation", "calibration_report", "crossed_report", "halves", "measures"]
+
+SIMULATED_DEBATES: Final = 8_000
+"""How many debates a report simulates; the standard error of a share is then .6 points at most."""
+
+_Measured = dict[tuple[str, int], tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One figure, recorded and simulated.
+
+    Attributes:
+        round: 1-based; for flips the round before.
+        recorded, simulated: shares, 0 to 1; nan where there is no case.
+        error: the standard error of `recorded`.
+    """
+
+    measure: str
+    round: int
+    recorded: float
+    simulated: float
+    error: float
+
+    @property
+    def points(self) -> float:
+        """Simulated − recorded, in percentage points."""
+        return 100 * (self.simulated - self.recorded)
+
+
+def calibration_report(train: Sequence[Scored], test: Sequence[Scored], seed: int) -> list[Deviation]:
+    """Fit to `train`, simulate as many seats, options and misleading seats as `test` has, and compare with `test`."""
+    if not test:
+        raise ConfigError("there is nothing to compare a simulation with (test=0 debates); give some")
+    return _compared(test, _alike(fit(train), test, seed))
+
+
+def crossed_report(recorded: Sequence[Scored], seed: int) -> list[Deviation]:
+    """Two-fold: each half of the questions is simulated from the other half, and both together are compared.
+
+    A half that happens to be harder makes its own figure too low and the other's too high; that cancels here.
+    """
+    first, second = halves(recorded)
+    simulated: list[Scored] = []
+    for train, test in ((first, second), (second, first)):
+        if not train or not test:
+            raise ConfigError(f"a half of the debates has no question ({len(recorded)} debates); give more")
+        simulated += _alike(fit(train), test, seed, round(SIMULATED_DEBATES * len(test) / len(recorded)))
+    return _compared(recorded, simulated)
+
+
+def halves(recorded: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
+    """Two halves by a digest of the question: all debates on one question are in the same."""
+    split: tuple[list[Scored], list[Scored]] = ([], [])
+    for one in recorded:
+        split[sha256(one.question.encode("utf-8", "surrogatepass")).digest()[0] & 1].append(one)
+    return split
+
+
+def measures(debates: Sequence[Scored]) -> _Measured:
+    """(measure, round) to (value, standard error), up to the last round that any debate has."""
+    cells: dict[tuple[str, int], dict[str, list[float]]] = {}
+    rounds = max((len(one.debated.rounds) for one in debates), default=0)
+    for one in debates:
+        for measure, number, part, whole in _counts(one, rounds):
+            cell = cells.setdefault((measure, number), {}).setdefault(one.question, [0.0, 0.0])
+            cell[0] += part
+            cell[1] += whole
+    return {name: _ratio(list(cell.values())) for name, cell in sorted(cells.items())}
+
+
+def _compared(recorded: Sequence[Scored], simulated: Sequence[Scored]) -> list[Deviation]:
+    real, made = measures(recorded), measures(simulated)
+    nothing = (math.nan, math.nan)
+    return [Deviation(*name, value, made.get(name, nothing)[0], error) for name, (value, error) in real.items()]
+
+
+def _alike(panel: PanelModel, test: Sequence[Scored], seed: int, count: int = SIMULATED_DEBATES) -> list[Scored]:
+    """Debates of the panel, with seats, options and misleading seats in the proportions of `test`."""
+    strata = Counter((len(one.debated.seats), one.debated.options, len(one.adversaries)) for one in test)
+    adversary = next((agent for agent in panel.agents if agent.misleads), AgentModel(role="adversary"))
+    honest = next((agent for agent in panel.agents if not agent.misleads), AgentModel())
+    made: list[Scored] = []
+    for (seats, options, misleading), cases in sorted(strata.items()):
+        cast = (*[honest] * (seats - misleading), *[adversary] * misleading)
+        name = f"{seats}-{options}-{misleading}"
+        names = [f"{name}/q{question}" for question in range(max(1, round(count * cases / len(test))))]
+        made += simulate(replace(panel, agents=cast, options=options), names, seed=seed, run=name)
+    return made
+
+
+def _counts(one: Scored, rounds: int) -> Iterator[tuple[str, int, float, float]]:
+    """(measure, round, part, whole) of one debate."""
+    held = one.debated.rounds
+    for number in range(1, rounds + 1):
+        last = min(number, len(held))
+        leading = leaders(one.debated.votes(last))
+        said = [reply.answer for reply in held[last - 1]]
+        yield "accuracy", number, (one.gold in leading) / max(1, len(leading)), 1
+        yield "unanimity", number, len(set(said)) == 1 and said[0] is not None, 1
+        if number <= len(held):
+            honest = [reply.answer for reply in held[number - 1] if reply.seat not in one.adversaries]
+            yield "votes_right", number, honest.count(one.gold), len(honest)
+        if number < len(held):
+            then = {reply.seat: reply.answer == one.gold for reply in held[number]}
+            for reply in held[number - 1]:
+                if reply.seat in then and reply.seat not in one.adversaries:
+                    right, now = reply.answer == one.gold, then[reply.seat]
+                    yield "right_to_wrong", number, right and not now, right
+                    yield "wrong_to_right", number, now and not right, not right
+
+
+def _ratio(cells: Sequence[Sequence[float]]) -> tuple[float, float]:
+    parts, whole = math.fsum(part for part, _ in cells), math.fsum(whole for _, whole in cells)
+    if not whole:
+        return math.nan, math.nan
+    value, count = parts / whole, len(cells)
+    spread = math.fsum((part - value * each) ** 2 for part, each in cells)
+    return value, math.sqrt(spread * count / max(1, count - 1)) / whole
