@@ -18,6 +18,7 @@ from madflow.core.policies import (
     Policy,
     Reliabilities,
     Said,
+    abstaining,
     followers,
     policy_named,
     replay,
@@ -323,6 +324,19 @@ def test_silence_is_no_answer_and_ties_are_told() -> None:
     assert replay(policy_named("confident"), [stated])[0].verdict.tied == ("A", "B")  # 0.1 + 0.2 is 0.3 here
     strict = replace(policy_named("vote"), abstain_below=0.5)
     assert replay(strict, [debated("BA-")])[0].verdict.abstained
+
+
+def test_an_abstaining_policy_answers_from_its_threshold_on() -> None:
+    """Catches: a threshold that abstains at the confidence it may answer at; one above 1 that is taken for a policy."""
+    run = [debated("AAA"), debated("BBB"), debated("AAB"), debated("BBC"), debated("ABC"), debated("CDA")]
+    vote = policy_named("vote")
+    cases = [(done.verdict.confidence, n in (0, 1, 3)) for n, done in enumerate(replay(vote, run))]
+    careful = abstaining(vote, cases, 0.3)  # one wrong answer may pass: (1 + 1) / 7
+    assert [done.verdict.abstained for done in replay(careful, run)] == [False, False, False, False, True, True]
+    stricter = abstaining(vote, cases, 0.2)  # 1 / 7: no wrong one
+    assert [done.verdict.abstained for done in replay(stricter, run)] == [False, False, True, True, True, True]
+    with pytest.raises(ConfigError, match=r"keeps wrong answers to 0\.1 of all on 6 cases, 3 of them wrong"):
+        abstaining(vote, cases, 0.1)
 
 
 def test_seats_a_recording_lacks_are_no_calls() -> None:

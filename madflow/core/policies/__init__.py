@@ -9,7 +9,7 @@ Everything is pure and the same for every order of seats, debates and rounds' re
 probabilities are floats, each sum rounded once.
 """
 
-from .conformal import abstention_threshold, conformal_threshold
+from .conformal import abstaining, abstention_threshold, conformal_threshold
 from .debated import Debated, Said, leaders, tally
 from .policy import POLICIES, Ask, Policy, Verdict, policy_named
 from .pooling import Pool, Weighing, followers, shares, trust
@@ -30,6 +30,7 @@ __all__ = [
     "Said",
     "Verdict",
     "Weighing",
+    "abstaining",
     "abstention_threshold",
     "beta_lead",
     "conformal_threshold",

@@ -7,7 +7,7 @@ use (other models, harder questions) voids the guarantee.
   same kind lies above it with probability at most α. On the suspicion of *right* outcomes it bounds false alarms.
 - `abstention_threshold`: the smallest confidence t such that (wrong answers of confidence ≥ t, plus 1) / (n + 1) ≤ α.
   Answering only at a confidence of at least t, a new case is answered wrongly with probability at most α; above all
-  confidences (∞) where no t will do.
+  confidences (∞) where no t will do. `abstaining` gives a policy this threshold.
 
 Sources: V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World" (2005); H. Papadopoulos et al.,
 "Inductive confidence machines for regression", ECML 2002 (the split); A. Angelopoulos et al., "Conformal risk
@@ -18,11 +18,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from ...errors import ConfigError
+from .policy import Policy
 
-__all__ = ["abstention_threshold", "conformal_threshold"]
+__all__ = ["abstaining", "abstention_threshold", "conformal_threshold"]
+
+
+def abstaining(policy: Policy, cases: Iterable[tuple[float, bool]], alpha: float) -> Policy:
+    """The policy, made to abstain so often that a new debate is answered wrongly with probability at most `alpha`.
+
+    Args:
+        cases: (confidence of the policy's verdict, whether it was right) of labelled debates of the same panel.
+
+    Raises:
+        ConfigError: as for `conformal_threshold`, or so few or so wrong cases that no threshold keeps `alpha`.
+    """
+    known = list(cases)
+    threshold = abstention_threshold(known, alpha)
+    if threshold > 1:
+        wrong = sum(not right for _confidence, right in known)
+        raise ConfigError(
+            f"policy {policy.name}: no threshold keeps wrong answers to {alpha} of all on {len(known)} cases, "
+            f"{wrong} of them wrong; calibrate on more debates or allow more errors"
+        )
+    return replace(policy, abstain_below=threshold)
 
 
 def conformal_threshold(scores: Sequence[float], alpha: float) -> float:
