@@ -20,12 +20,11 @@ class Sight:
     """What a seat knows before a later round.
 
     Attributes:
-        own: its own last answer, None if it could not be read; held: for how many rounds in a row up to now.
+        own: its own last answer, None if it could not be read.
         others: (answer, whether that seat misleads) of the others in sight.
     """
 
     own: str | None
-    held: int
     others: tuple[tuple[str | None, bool], ...]
 
 
@@ -63,7 +62,6 @@ def choices(sight: Sight, gold: str, answers: int) -> list[Choice]:
         own, right = answer == sight.own, answer == gold
         features = (
             float(own),
-            float(own and sight.held > 1),
             said[answer] / count,
             float(said[answer] == count),
             misled[answer] / count,
@@ -87,7 +85,7 @@ def later_scores(offered: Sequence[Choice], persuasion: Persuasion, agent: Agent
     """What speaks for each choice, U, and the log of how many answers it stands for."""
     weights = list(persuasion.weights())
     weights[0] += agent.stubbornness
-    weights[2] *= agent.conformity
+    weights[1] *= agent.conformity
     return [
         math.log(choice.many or 1) + sum(w * x for w, x in zip(weights, choice.features, strict=True) if x)
         for choice in offered

@@ -159,21 +159,18 @@ def _cases(chosen: Counter[_Chosen]) -> list[Case]:
 
 def _steps(one: Scored, *, misleading: bool = False) -> Iterator[tuple[Sight, str | None]]:
     """What each honest seat, or each misleading one, saw before a later round, and what it said then."""
-    targets = {seat: _target(one, seat) for seat in one.adversaries}
     last: dict[str, str | None] = {}
-    held: dict[str, int] = {}
     for before, after in pairwise((*one.debated.rounds, ())):
         for said in before:
-            held[said.seat] = held.get(said.seat, 0) + 1 if last.get(said.seat, "") == said.answer else 1
             last[said.seat] = said.answer
         for said in after:
             if (said.seat in one.adversaries) == misleading and said.seat in last:
                 others = tuple(
-                    (answer, answer is not None and answer == targets.get(seat))
+                    (answer, seat in one.adversaries and answer != one.gold)
                     for seat, answer in last.items()
                     if seat != said.seat
                 )
-                yield Sight(last[said.seat], held[said.seat], others), said.answer
+                yield Sight(last[said.seat], others), said.answer
 
 
 def _adversary(recorded: Sequence[Scored], kinds: tuple[QuestionKind, ...], persuasion: Persuasion) -> AgentModel:

@@ -21,8 +21,8 @@ flipper says another answer every round.
 
 Sources: G. Rasch, "Probabilistic Models for Some Intelligence and Attainment Tests", 1960; R. D. Bock and M. Aitkin,
 Psychometrika 46 (1981) (abilities as a histogram); D. McFadden, "Conditional Logit Analysis of Qualitative Choice
-Behavior", 1974; R. Bond and P. Smith, Psychological Bulletin 119 (1996) (conformity grows with the majority, and
-breaks with the first dissenter: `unanimous`). The features of U and unison are ours.
+Behavior", 1974; R. Bond and P. Smith, Psychological Bulletin 119 (1996) (conformity grows with the majority). The
+features of U and unison are ours.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class Persuasion:
     not a measurement.
 
     Attributes:
-        keep: it is the seat's own of the round before. keep_longer: and of the round before that.
+        keep: it is the seat's own of the round before.
         conform: all others in sight hold it; a half of them is worth half of it.
-        unanimous: added to `conform` where all others in sight hold it.
+        unanimous: added to `conform` where all others in sight hold it; below 0, the last voice counts for little.
         mislead: added to `conform` for the share of the others who mislead and hold it.
         right_kept: it is right, and the seat's own. right_seen: it is right, another's in sight, and not the seat's
             own. right_unseen: it is right, and nobody in sight holds it.
@@ -89,18 +89,17 @@ class Persuasion:
             the others in sight who could not be read.
     """
 
-    keep: float = 0.2
-    keep_longer: float = 0.0
-    conform: float = 2.0
-    unanimous: float = 1.0
+    keep: float = 0.5
+    conform: float = 2.5
+    unanimous: float = -0.5
     mislead: float = 0.0
     right_kept: float = 0.3
     right_seen: float = 0.2
     right_unseen: float = 0.5
-    unseen: float = -2.5
+    unseen: float = -1.5
     blank: float = -2.0
-    blank_again: float = 2.0
-    blank_seen: float = 2.0
+    blank_again: float = 1.0
+    blank_seen: float = 1.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -207,7 +206,7 @@ class PanelModel:
     persuasion: Persuasion = field(default_factory=Persuasion)
     course: Course = field(default_factory=Course)
     options: int = 4
-    unison: float = 0.0
+    unison: float = 0.25
     spread: float = 0.0
     question_chars: int = 400
     reply_chars: int = 800
