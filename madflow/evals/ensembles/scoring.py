@@ -1,0 +1,115 @@
+"""What a published review is worth, and what a merge is worth, against a judge's matches.
+
+A *published* review is a list of groups of comments, each with its spokesman. Three readings of F1 = 2 TP / (groups
+published + golden issues), each summed over changes before it is divided:
+
+- `strict`: a group is credited with the golden issue that most of its comments match (ties: the lowest id), if any.
+  Every golden issue counts once. A group that matches nothing and a second group on an issue are false positives.
+- `text`: only the words that are published count, by the benchmark's own convention: TP are the distinct golden issues
+  that spokesmen match. Stricter than `strict` on merged comments; it suffers where the judge missed a match.
+- `loose`: as `strict`, but a further group on an issue that was credited is no false positive: it is left out.
+
+A merge is compared with the matches alone: two comments are the same where they share a golden issue. `bcubed` and
+`pairs` look at comments that match something, and at the judged company they are in (A. Bagga, B. Baldwin,
+"Entity-based cross-document coreferencing using the vector space model", ACL 1998). What matches nothing has no known
+twin, so merges among such comments are not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ...core.same import Group
+from ..bootstrap import Item
+from .reviews import Pull
+
+__all__ = ["READINGS", "Credit", "Published", "bcubed", "credit", "f1", "pairs", "precision", "recall"]
+
+Published = tuple[Group, ...]
+"""The groups that are published on one change, the surest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What was published on one change, and what it found; counts."""
+
+    pull: str
+    published: int
+    golden: int
+    strict: int
+    text: int
+    repeated: int
+
+
+READINGS: Final[Mapping[str, Callable[[Credit], tuple[int, int]]]] = {
+    "strict": lambda one: (one.strict, one.published),
+    "text": lambda one: (one.text, one.published),
+    "loose": lambda one: (one.strict, one.published - one.repeated),
+}
+"""Reading to (true positives, groups that count as published) of a `Credit`."""
+
+
+def credit(pull: Pull, published: Published) -> Credit:
+    """Score what was published on one change."""
+    found: set[int] = set()
+    said: set[int] = set()
+    repeated = 0
+    for group in published:
+        counts = Counter(issue for place in group.members for issue in pull.comments[place].matches)
+        if counts:
+            issue = min(counts, key=lambda one: (-counts[one], one))
+            repeated += issue in found
+            found.add(issue)
+        said |= pull.comments[group.told].matches
+    return Credit(pull.name, len(published), len(pull.golden), len(found), len(said), repeated)
+
+
+def f1(credits_: Iterable[Credit], reading: str = "strict") -> list[Item]:
+    """F1 as a ratio of sums, one item per change: 2 TP of (published + golden)."""
+    return [
+        Item(one.pull, 2.0 * hits, shown + one.golden) for one in credits_ for hits, shown in [READINGS[reading](one)]
+    ]
+
+
+def precision(credits_: Iterable[Credit], reading: str = "strict") -> list[Item]:
+    """True positives of what was published."""
+    return [Item(one.pull, hits, shown) for one in credits_ for hits, shown in [READINGS[reading](one)]]
+
+
+def recall(credits_: Iterable[Credit], reading: str = "strict") -> list[Item]:
+    """True positives of the golden issues."""
+    return [Item(one.pull, READINGS[reading](one)[0], one.golden) for one in credits_]
+
+
+def bcubed(pull: Pull, groups: Sequence[Group]) -> tuple[Item, Item]:
+    """(precision, recall) of B³ on one change, each a sum over the comments that match something."""
+    home = {place: group for group in groups for place in group.members}
+    matched = [place for place, comment in enumerate(pull.comments) if comment.matches]
+    precise, found = [], []
+    for place in matched:
+        mine = pull.comments[place].matches
+        company = [other for other in home[place].members if pull.comments[other].judged]
+        precise.append(sum(bool(pull.comments[other].matches & mine) for other in company) / len(company))
+        same = [other for other in matched if pull.comments[other].matches & mine]
+        found.append(sum(home[other] is home[place] for other in same) / len(same))
+    return Item(pull.name, math.fsum(precise), len(matched)), Item(pull.name, math.fsum(found), len(matched))
+
+
+def pairs(pull: Pull, groups: Sequence[Group]) -> tuple[Item, Item]:
+    """(precision, recall) over pairs of comments of different reviewers, one of which at least matches something."""
+    home = {place: number for number, group in enumerate(groups) for place in group.members}
+    joined = same = both = 0
+    for i, one in enumerate(pull.comments):
+        for j in range(i + 1, len(pull.comments)):
+            two = pull.comments[j]
+            if one.remark.by == two.remark.by or not (one.judged and two.judged) or not (one.matches or two.matches):
+                continue
+            is_same, is_joined = bool(one.matches & two.matches), home[i] == home[j]
+            joined += is_joined
+            same += is_same
+            both += is_same and is_joined
+    return Item(pull.name, both, joined), Item(pull.name, both, same)
