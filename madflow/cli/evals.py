@@ -275,14 +275,16 @@ class _Lines:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._last = -_LINE_EVERY_S
+        self._last = 0.0
+        self._total = -1
         self._broken = False
 
     def __call__(self, progress: Progress) -> None:
         elapsed = time.monotonic() - self._began
-        if self._broken or (elapsed - self._last < _LINE_EVERY_S and progress.done < progress.total):
+        goes_on = progress.total == self._total and progress.done < progress.total
+        if self._broken or (goes_on and elapsed - self._last < _LINE_EVERY_S):
             return
-        self._last = elapsed
+        self._last, self._total = elapsed, progress.total
         try:
             line = f"{minutes(elapsed)} {progress.done} of {progress.total} {one_line(progress.doing, 80)}"
             print(line, file=sys.stderr, flush=True)

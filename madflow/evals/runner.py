@@ -30,9 +30,9 @@ from .loading import load_files
 from .metrics import accuracy
 from .records import Outcome
 from .results import RESULTS, ArmMade, Code, DataFile, Failed, Results
-from .scoring import RECORDED, Scorer, check_measures, stem
+from .scoring import Scorer, check_measures, stem
 from .stamps import code_stamp, digest_of, file_digest
-from .suites import ENDINGS, Group, Suite, list_suites, load_suite, shipped_data
+from .suites import ENDINGS, RECORDED, Group, Suite, list_suites, load_suite, shipped_data
 from .work import Failure, Item, Made, Store, cut, item_of, outcomes_of, perform
 
 if TYPE_CHECKING:
@@ -65,15 +65,20 @@ class Ran:
 
 @dataclass(slots=True)
 class _Prepared:
-    """A suite with its data: `items` by (arm, rows a run)."""
+    """A suite with its data.
+
+    Attributes:
+        pieces: rows a run → key of the first row → a run, or a piece of one.
+        items: (arm, rows a run) → key → item.
+    """
 
     suite: Suite
     digests: dict[str, str]
     files: dict[str, Path]
     rows: list[Row]
     groups: list[Group] = field(default_factory=list)
-    pieces: dict[int | None, list[list[Row]]] = field(default_factory=dict)
-    items: dict[tuple[str, int | None], list[Item]] = field(default_factory=dict)
+    pieces: dict[int | None, dict[str, list[Row]]] = field(default_factory=dict)
+    items: dict[tuple[str, int | None], dict[str, Item]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +192,14 @@ def _prepare(
     digests = {path.name: file_digest(path) for path in files.values()}
     found = _Prepared(suite, digests, files, [row for held in rows.values() for row in held])
     for data in suite.data:
-        found.groups += data.groups(files)
-        chosen = [row for name in data.matching(files) for row in rows[name]]
-        pieces = found.pieces.setdefault(data.rows_per_run, [])
-        held_keys = {piece[0].recording.key for piece in pieces}
-        pieces += [piece for piece in cut(chosen, data.rows_per_run) if piece[0].recording.key not in held_keys]
-    for most, pieces in found.pieces.items():
-        for arm in suite.arms:
-            found.items[arm, most] = [item_of(arm, piece, digests, code) for piece in pieces]
+        found.groups += data.groups(files, suite.arms)
+        most, chosen = data.rows_per_run, [row for name in data.matching(files) for row in rows[name]]
+        pieces = cut(chosen, most)
+        known = found.pieces.setdefault(most, {})
+        known.update({piece[0].recording.key: piece for piece in pieces})
+        for arm in data.arms or suite.arms:
+            items = found.items.setdefault((arm, most), {})
+            items.update({item.key: item for item in (item_of(arm, piece, digests, code) for piece in pieces)})
     return found
 
 
@@ -259,7 +264,7 @@ def _work(
     prepared: Sequence[_Prepared], store: Store, workers: int, on_progress: Callable[[Progress], None]
 ) -> dict[str, Made]:
     """Key to what was made of an item, for all items; those that several suites need are done once."""
-    every = {item.key: item for one in prepared for items in one.items.values() for item in items}
+    every = {item.key: item for one in prepared for items in one.items.values() for item in items.values()}
     made = {key: known for key, item in every.items() if (known := store.get(item)) is not None}
     todo = [item for key, item in every.items() if key not in made]
     on_progress(Progress(len(made), len(every), "running"))
@@ -278,7 +283,8 @@ def _finish(one: _Prepared, made: Mapping[str, Made], folder: Path, taken: _Take
     suite = one.suite
     outcomes: dict[tuple[str, int | None], dict[str, Outcome]] = {}
     failed: list[Failed] = []
-    for (arm, each), items in one.items.items():
+    for (arm, each), keyed in one.items.items():
+        items = list(keyed.values())
         found = [outcome for item in items for outcome in outcomes_of(item, made[item.key])]
         outcomes[arm, each] = {outcome.recording.key: outcome for outcome in found}
         failed += [
@@ -286,7 +292,8 @@ def _finish(one: _Prepared, made: Mapping[str, Made], folder: Path, taken: _Take
         ]
         lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in map(_line, found))
         replace_file(folder / (f"{arm}.{each}.jsonl" if each else f"{arm}.jsonl"), lines)
-    scored = Scorer(suite, one.rows, outcomes, one.pieces, one.groups, seed=SEED).score()
+    pieces = {each: list(held.values()) for each, held in one.pieces.items()}
+    scored = Scorer(suite, one.rows, outcomes, pieces, one.groups, seed=SEED).score()
     arms = [arm_named(name) for name in suite.arms]
     results = Results(
         suite=suite.name,

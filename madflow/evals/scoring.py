@@ -23,14 +23,13 @@ from .bootstrap import Interval, Item, difference, estimate
 from .measuring import Measure, measure_named, round_measures
 from .records import Outcome, Recording
 from .results import Comparison, Measured, RoundMeasured, TargetMeasured, figures
-from .suites import Bound, Group, Suite, Target
+from .suites import RECORDED, Bound, Group, Suite, Target
 
 if TYPE_CHECKING:
     from .load import Row
 
-__all__ = ["RECORDED", "Scored", "Scorer", "check_measures", "described", "stem"]
+__all__ = ["Scored", "Scorer", "check_measures", "described", "stem"]
 
-RECORDED: Final = "recorded"
 _ADVERSARY: Final = "adversary"
 _CLEAN: Final = "clean"
 _SPECIAL: Final = ("adversary_loss", "detection", "swap_consistency")
@@ -122,7 +121,7 @@ class Scorer:
         return [made[one.key] for one in self._of(group, condition)]
 
     def _measures(self, group: Group) -> list[Measured]:
-        asked = [(arm, name) for arm in self._suite.arms for name in self._suite.measures]
+        asked = [(arm, name) for arm in group.arms for name in self._suite.measures]
         asked += [(RECORDED, name) for name in self._suite.recorded]
         found = []
         for arm, name in asked:
@@ -190,7 +189,7 @@ class Scorer:
         return metrics.detection(recordings, suspicion)
 
     def _swapped(self, group: Group, arm: str, other: str) -> list[Item]:
-        if (other, group.rows_per_run) not in self._outcomes or other == arm:
+        if other not in group.arms or other == arm:
             return []
         both = zip(self._made(group, arm), self._made(group, other), strict=True)
         return metrics.swap_consistency((a.recording.question, a.answer, b.answer) for a, b in both)
@@ -198,7 +197,8 @@ class Scorer:
     def _comparisons(self, group: Group) -> list[Comparison]:
         found = []
         for one in self._suite.comparison:
-            for arm in one.arms or [name for name in self._suite.arms if name != one.against]:
+            arms = [arm for arm in one.arms or group.arms if arm != one.against and arm in group.arms]
+            for arm in arms if one.against in group.arms else ():
                 for name in one.measures:
                     interval = self._compared(group, arm, one.against, measure_named(name))
                     found.append(
@@ -238,6 +238,8 @@ class Scorer:
         return _targeted(target, group.key, found, met, "; ".join(notes))
 
     def _bound(self, group: Group, arm: str, bound: Bound) -> Interval | None:
+        if not {arm, bound.against} <= {*group.arms, RECORDED, ""}:
+            return None
         if bound.against:
             return self._compared(group, arm, bound.against, measure_named(bound.measure))
         taken = self._take(group, arm, bound.measure)

@@ -15,6 +15,7 @@
     conditions = ["clean", "adversary"]  # a group each; none: all rows are one group
     each = true                          # and each file as a group of its own
     rows_per_run = 20                    # runs are cut into pieces of at most so many rows, in order
+    arms = ["vote", "robust"]            # only these of the suite's; none: all of them
 
     [[comparison]]
     against = "debate"
@@ -50,6 +51,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ..errors import ConfigError
 
 __all__ = [
+    "ENDINGS",
+    "RECORDED",
     "Bound",
     "Compared",
     "Data",
@@ -61,6 +64,9 @@ __all__ = [
     "load_suite",
     "shipped_data",
 ]
+
+RECORDED: Final = "recorded"
+"""In place of an arm: what was said, whatever an arm makes of it."""
 
 ENDINGS: Final = (".jsonl.gz", ".jsonl")
 _BYTES_MAX: Final = 256 * 1024
@@ -130,6 +136,7 @@ class Group(_Part):
     files: tuple[str, ...]
     condition: str
     rows_per_run: int | None
+    arms: tuple[str, ...]
 
     @property
     def key(self) -> dict[str, str]:
@@ -145,20 +152,21 @@ class Data(_Part):
     conditions: tuple[str, ...] = ()
     each: bool = False
     rows_per_run: int | None = Field(default=None, ge=1)
+    arms: tuple[_Arm, ...] = ()
 
     def matching(self, stems: Mapping[str, Any]) -> tuple[str, ...]:
         """Those of `stems` that its patterns name, in order."""
         return tuple(stem for stem in sorted(stems) if any(fnmatch.fnmatchcase(stem, one) for one in self.files))
 
-    def groups(self, stems: Mapping[str, Any]) -> list[Group]:
-        """The groups these recordings form, the whole first."""
+    def groups(self, stems: Mapping[str, Any], arms: tuple[str, ...]) -> list[Group]:
+        """The groups these recordings form, the whole first. `arms`: the suite's."""
         found = self.matching(stems)
         sets = [(self.label, found)]
         if self.each and len(found) > 1:
             suffix = f"/{self.rows_per_run}" if self.rows_per_run else ""
             sets += [(f"{stem}{suffix}", (stem,)) for stem in found]
         return [
-            Group(label=label, files=files, condition=condition, rows_per_run=self.rows_per_run)
+            Group(label=label, files=files, condition=condition, rows_per_run=self.rows_per_run, arms=self.arms or arms)
             for label, files in sets
             for condition in self.conditions or ("",)
         ]
@@ -230,9 +238,12 @@ def _check(path: Path, suite: Suite) -> None:
     labels = [data.label for data in suite.data]
     if len(set(labels)) != len(labels) or len(set(suite.arms)) != len(suite.arms):
         raise ConfigError(f"{path}: labels and arms are distinct (labels={labels}, arms={list(suite.arms)}); fix them")
+    strangers = sorted({arm for data in suite.data for arm in data.arms}.difference(suite.arms))
+    if strangers:
+        raise ConfigError(f"{path}: data names {', '.join(strangers)}, which is no arm of the suite; add it")
     for target in suite.target:
         named = [target.arm, target.against, *(bound.against for bound in target.given)]
-        unknown = sorted({arm for arm in named if arm and arm not in suite.arms})
+        unknown = sorted({arm for arm in named if arm and arm not in (*suite.arms, RECORDED)})
         known = target.data in labels or any(fnmatch.fnmatchcase(target.data, p) for d in suite.data for p in d.files)
         if suite.data and (unknown or not known):
             raise ConfigError(

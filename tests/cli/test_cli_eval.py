@@ -1,0 +1,147 @@
+"""`eval list`, `run`, `report`, `predict`: what a user types, what a script reads, and what an exit code says."""
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Cli
+
+PREDICTED = ["task_id", "run", "answer", "abstained", "confidence", "stop_reason", "rounds", "calls", "tokens"]
+
+
+def samples(count: int = 4, seats: int = 4) -> list[dict[str, Any]]:
+    """Open questions with a few samples each, as the suite `sampling` reads them."""
+    chance = random.Random(count)
+    rows = []
+    for number in range(count):
+        answers = [str(number + (chance.random() < 0.3)) for _ in range(seats)]
+        agents = [
+            {"id": f"s{place}", "rounds": [f"I count {answer}."], "answers": [answer]}
+            for place, answer in enumerate(answers)
+        ]
+        rows.append({"task_id": f"t{number}", "question": f"Count to {number}.", "gold": str(number), "agents": agents})
+    return rows
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+
+
+@pytest.fixture
+def recorded(cli: Cli) -> str:
+    write(Path("recorded/crowd_made.jsonl.gz"), samples())
+    return "recorded"
+
+
+def test_the_suites_are_listed(cli: Cli) -> None:
+    """Would catch a suite that does not load, and a table instead of JSON."""
+    shown, listed = cli("eval", "list"), cli("eval", "list", "--json")
+    assert shown.code == listed.code == 0
+    names = [suite["suite"] for suite in listed.json["suites"]]
+    assert "accuracy-per-token" in names and names == sorted(names)
+    assert all(name in shown.out for name in names)
+
+
+def test_run_and_report(cli: Cli, recorded: str) -> None:
+    """Would catch results that the report cannot read, a suite named on stdout that was not run."""
+    ran = cli("eval", "run", "sampling", "--recorded", recorded, "--out", "results", "--workers", "1")
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("sampling: 4 debates, ") and "madflow eval report results" in ran.out
+    assert "of 6" in ran.err, "progress is on stderr"
+    results = json.loads(Path("results/sampling/results.json").read_text())
+    assert results["command"] == "madflow eval run sampling --recorded recorded --out results --workers 1"
+    assert [file["rows"] for file in results["data"]] == [4]
+    report = cli("eval", "report", "results", "--json")
+    assert report.code == 0 and all(Path(path).is_file() for path in report.json["written"])
+    assert "results/index.html" in report.json["written"]
+    tables = cli("eval", "report", "results", "--out", "pages")
+    assert tables.code == 0 and "robust" in tables.out and Path("pages/index.html").is_file()
+
+
+def test_run_all_takes_what_is_there_and_says_what_is_not(cli: Cli, recorded: str) -> None:
+    """Would catch a run of everything that ends at the first suite without data, or leaves one out in silence."""
+    ran = cli("eval", "run", "all", "--recorded", recorded, "--json", "--quiet", "--workers", "1")
+    assert ran.code == 0
+    assert [suite["suite"] for suite in ran.json["suites"]] == ["sampling"]
+    assert any("suite panels is left out" in line for line in ran.json["left_out"])
+    assert "suite panels is left out" in ran.err
+
+
+def test_a_run_with_failed_work_says_so(cli: Cli) -> None:
+    """Would catch a script that takes figures with failed work for complete ones."""
+    write(Path("recorded/crowd_made.jsonl.gz"), samples(count=1, seats=65))
+    ran = cli("eval", "run", "sampling", "--recorded", "recorded", "--workers", "1")
+    assert ran.code == 1
+    assert "FAILED" in ran.out and "64" in ran.err
+    assert Path("results/sampling/results.json").is_file()
+
+
+def test_predict(cli: Cli, recorded: str) -> None:
+    """Would catch predictions on stdout, in another order, or with other fields."""
+    ran = cli("eval", "predict", "--recorded", recorded, "--policy", "vote", "--out", "p.jsonl", "--workers", "1")
+    assert ran.code == 0 and ran.out.startswith("4 predictions by vote")
+    lines = [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()]
+    assert [list(line) for line in lines] == [PREDICTED] * 4
+    assert [line["task_id"] for line in lines] == ["t0", "t1", "t2", "t3"]
+    told = cli("eval", "predict", "--recorded", recorded, "--out", "q.jsonl", "--json", "--quiet", "--workers", "1")
+    assert (told.json["policy"], told.json["debates"], told.json["out"], told.err) == ("robust", 4, "q.jsonl", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["run", "sampling"], "no file for crowd in any folder (none was given); name the folder with --recorded"),
+        (["run", "nothing", "--recorded", "recorded"], "there is no suite nothing"),
+        (["run", "sampling", "--recorded", "elsewhere"], "elsewhere: no such folder"),
+        (["predict", "--recorded", "recorded", "--policy", "wise", "--out", "p"], "there is no policy 'wise'"),
+        (["predict", "--recorded", "elsewhere", "--out", "p"], "elsewhere: no such folder"),
+        (["predict", "--recorded", "recorded", "--out", "no/p"], "there is no folder no"),
+        (["report", "elsewhere"], "elsewhere"),
+        (["run"], "Missing argument"),
+    ],
+)
+def test_bad_input_is_a_usage_error(args: list[str], said: str, cli: Cli, recorded: str) -> None:
+    """Would catch a traceback, an exit code that says success, something on stdout."""
+    ran = cli("eval", *args)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err and len(ran.err.splitlines()) <= 2
+
+
+def test_nothing_is_written_where_a_row_cannot_be_read(cli: Cli, recorded: str) -> None:
+    """Would catch predictions for some of the rows, which look like predictions for all."""
+    rows = samples()
+    rows[2].pop("agents")
+    write(Path("recorded/crowd_made.jsonl.gz"), rows)
+    Path("p.jsonl").write_text("of before\n")
+    ran = cli("eval", "predict", "--recorded", recorded, "--out", "p.jsonl")
+    assert ran.code == 2 and "crowd_made.jsonl.gz:3" in ran.err
+    assert Path("p.jsonl").read_text() == "of before\n"
+
+
+def test_ctrl_c_ends_the_run_and_the_same_command_goes_on(cli: Cli, recorded: str) -> None:
+    """Would catch workers that outlive Ctrl-C, a traceback, and a run that begins anew or is refused afterwards."""
+    write(Path("recorded/crowd_made.jsonl.gz"), samples(count=60))
+    command = ["eval", "run", "sampling", "--recorded", recorded, "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "madflow", *command], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    work, deadline = Path("results/.work"), time.monotonic() + 60
+    while not any(path.stat().st_size for path in work.glob("*/*.jsonl")):
+        assert process.poll() is None and time.monotonic() < deadline, "it neither ran nor kept anything"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err
+    kept = sum(len(path.read_text().splitlines()) for path in work.glob("*/*.jsonl"))
+    assert 0 < kept < 6
+    again = cli(*command)
+    assert again.code == 0 and f" {kept} of 6 running" in again.err

@@ -1,0 +1,135 @@
+"""Suites that ship can be used as they are; a suite that cannot be is refused with its file and field."""
+
+from pathlib import Path
+
+import pytest
+
+from madflow.errors import ConfigError
+from madflow.evals.arms import ARMS
+from madflow.evals.scoring import check_measures
+from madflow.evals.suites import RECORDED, Bound, Data, list_suites, load_suite
+
+# What the issue asks of the harness: each of these measures stands in some suite.
+ASKED_FOR = {
+    "abstentions",
+    "accuracy",
+    "adversary_loss",
+    "all_wrong",
+    "calibration_error",
+    "collapses",
+    "corrections",
+    "detection",
+    "disagreement_collapses",
+    "error_correlation",
+    "gain",
+    "interception",
+    "latency_ms",
+    "modal_adoption",
+    "oracle",
+    "oracle_gap",
+    "right_to_wrong",
+    "token_share",
+    "wrong_to_right",
+}
+SMALL = """
+name = "small"
+title = "t"
+arms = ["vote"]
+measures = ["accuracy"]
+[[data]]
+label = "x"
+files = ["x-*"]
+"""
+
+
+@pytest.mark.parametrize("name", list_suites())
+def test_a_shipped_suite_can_be_run(name: str) -> None:
+    """Catches: an arm that was renamed, a measure that is not there, a target on a group that the suite lacks."""
+    suite = load_suite(list_suites()[name])
+    check_measures(suite)
+    assert set(suite.arms) <= set(ARMS)
+    stems = {file.replace("*", "one"): None for data in suite.data for file in data.files}
+    found = [group for data in suite.data for group in data.groups(stems, suite.arms)]
+    groups = {(group.label, group.condition): set(group.arms) for group in found}
+    for target in suite.target:
+        assert (target.data, target.condition) in groups, target.name
+        named = {target.arm, target.against, *(bound.against for bound in target.given)} - {"", RECORDED}
+        assert named <= groups[target.data, target.condition], target.name
+
+
+def test_every_measure_that_is_asked_for_stands_in_a_suite() -> None:
+    """Catches: a metric that is written, documented and never measured."""
+    found = set()
+    for path in list_suites().values():
+        suite = load_suite(path)
+        found |= {name.partition(":")[0] for name in (*suite.measures, *suite.recorded)}
+    assert found >= ASKED_FOR
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SMALL.replace('arms = ["vote"]', "arms = 3"), "arms"),
+        (SMALL + "colour = 1\n", "data.0.colour"),
+        (SMALL.replace("title", "tilte"), "title"),
+        (SMALL.replace('"small"', '"other"'), "called 'other' and its file 'small'"),
+        (SMALL.replace("x-*", ""), "data.0.files.0"),
+        ("name = ", "is no TOML"),
+        ("\xff", "is no TOML"),
+        (SMALL + '[[comparison]]\nagainst = "debate"\n', "names debate, which is no arm"),
+        (
+            SMALL + '[[target]]\nname="n"\ndata="y"\narm="vote"\nmeasure="accuracy"\ntarget=">= 1"\n',
+            r"lacks \(y\)",
+        ),
+        (
+            SMALL + '[[target]]\nname="n"\ndata="x"\narm="vote"\nmeasure="accuracy"\ntarget="about 1"\n',
+            "target.0.target",
+        ),
+    ],
+)
+def test_a_suite_that_cannot_be_used_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    """Catches: a misspelt key that is ignored, so that a suite measures less than its author believes."""
+    path = tmp_path / "small.toml"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match=said):
+        load_suite(path)
+
+
+@pytest.mark.parametrize(
+    ("target", "significant", "value", "low", "high", "holds"),
+    [
+        (">= 0.5", False, 0.5, 0.4, 0.6, True),
+        (">= 0.5", False, 0.4999, 0.4, 0.6, False),
+        (">= 0.5", True, 0.6, 0.4, 0.7, False),
+        (">= 0.5", True, 0.6, 0.5, 0.7, True),
+        ("> 0.5", False, 0.5, 0.4, 0.6, False),
+        ("<= 0.5", True, 0.4, 0.3, 0.6, False),
+        ("< 0.5", True, 0.4, 0.3, 0.49, True),
+        (">= -0.003", False, -0.003, -0.1, 0.1, True),
+        ("<= 0.5", False, None, None, None, False),
+        ("<= 0.5", True, 0.4, None, None, False),
+    ],
+)
+def test_a_bound_is_met_by_nothing_that_was_not_measured(
+    target: str, significant: bool, value: float | None, low: float | None, high: float | None, holds: bool
+) -> None:
+    """Catches: a number rounded up to its target, the wrong end of the interval, a missing value taken for 0."""
+    bound = Bound(measure="accuracy", target=target, significant=significant)
+    assert bound.holds(value, low, high) is holds
+
+
+def test_groups_are_the_whole_and_its_parts() -> None:
+    """Catches: a file's own group that holds other files; a condition that is left out."""
+    data = Data(label="made", files=("made-*",), conditions=("clean", "adversary"), each=True)
+    groups = data.groups({"made-a": 1, "made-b": 2, "other": 3}, ("vote",))
+    assert [(g.label, g.files, g.condition) for g in groups] == [
+        ("made", ("made-a", "made-b"), "clean"),
+        ("made", ("made-a", "made-b"), "adversary"),
+        ("made-a", ("made-a",), "clean"),
+        ("made-a", ("made-a",), "adversary"),
+        ("made-b", ("made-b",), "clean"),
+        ("made-b", ("made-b",), "adversary"),
+    ]
+    assert [g.key for g in Data(label="x", files=("x",)).groups({"x": 1}, ("vote",))] == [
+        {"data": "x", "condition": "all"}
+    ]
