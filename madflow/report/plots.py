@@ -28,6 +28,7 @@ HEIGHT: Final = 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 34, 46
 _SIZE: Final = 11.0
 _LINE: Final = 14.0
+_LABEL_MAX: Final = 150.0
 _GLYPH_WIDTH, _GLYPH_HEIGHT = 150, 18
 
 
@@ -277,7 +278,10 @@ def _names(
 ) -> Iterator[Element]:
     """Labels that touch no point and no other label, and where there is room no line, those of the front first.
 
-    One that finds no place is only in the legend. `lines`: what is drawn beside the points' own intervals; is added to.
+    Points on one spot share a label; one that finds no place is only in the legend.
+
+    Args:
+        lines: what is drawn beside the points' own intervals; those are added to it.
     """
     taken: list[Box] = []
     for point in points.values():
@@ -290,8 +294,11 @@ def _names(
         if left is not None and right is not None:
             lines.append(Box(across(left), y - 1, across(right), y + 1))
     within = Box(_LEFT + 2, _TOP, WIDTH - 2, HEIGHT - _BOTTOM - 2)
+    here: dict[tuple[int, int], list[str]] = {}
     for name in [*best, *sorted(points.keys() - set(best), key=lambda name: (-points[name].value, name))]:
-        point, text = points[name], fitted(name, _SIZE, 150)
+        here.setdefault((round(across(points[name].x)), round(upright(points[name].value))), []).append(name)
+    for name, *hidden in here.values():
+        point, text = points[name], fitted(", ".join([name, *hidden]), _SIZE, _LABEL_MAX)
         x, y, width = across(point.x), upright(point.value), text_width(text, _SIZE, strong=name in best)
         box = place((x, y), (width, _LINE), 9, taken + lines, within)
         box = box or place((x, y), (width, _LINE), 9, taken, within)

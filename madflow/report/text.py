@@ -62,6 +62,9 @@ def text_tables(results: Results | Mapping[str, Any], *, width: int = 120, colou
     for grid in (*_targets(view), *_comparisons(view), *measures, *_recorded(view)):
         console.print()
         console.print(grid)
+    for target in told.targets:
+        if target.note:
+            console.print(Text(f"{one_line(target.name, 160)}: {one_line(target.note, NOTE_CHARS_MAX)}"))
     for one in told.failed:
         console.print(Text(f"failed: {one_line(one.key, 200)}: {one_line(one.error, NOTE_CHARS_MAX)}", style="red"))
     for note in told.notes:

@@ -188,3 +188,10 @@ def test_odd_numbers_of_points_are_drawn(points: tuple[Point, ...]) -> None:
     assert len(plots.bars("t", series, "share").findall(".//rect")) == len(points)
     one = [Series("one", 0, points[:1])] if points else []
     assert len(plots.tradeoff("t", one).findall(".//circle")) == len(points[:1])
+
+
+def test_points_on_one_spot_share_a_label() -> None:
+    """Would catch an arm that is hidden below another one and named nowhere in the drawing."""
+    series = [Series(name, mark, (Point(0.1, 0.5),)) for mark, name in enumerate(("vote", "lead"))]
+    labels = [one.text for one in plots.tradeoff("t", series).iter("text") if "label" in (one.get("class") or "")]
+    assert labels == ["vote, lead"]
