@@ -31,7 +31,7 @@ _ROW: Final = 20
 def panels(view: View, sheet: str) -> list[Element]:
     """The drawings of one sheet, a group each; none where nothing was measured for it."""
     if sheet == "accuracy-tokens.svg":
-        return [tradeoff(label, series) for label, series in view.tradeoffs()]
+        return [tradeoff(label, series) for label, series in view.tradeoffs]
     if sheet == "rounds.svg":
         return [curves(label, series, "share of debates") for label, series in view.by_round(flips=False)]
     return [bars(label, series, "share of votes") for label, series in view.by_round(flips=True)]

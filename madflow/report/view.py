@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from ..evals.results import Comparison, Figures, Measured, Results, TargetMeasured
+from ..evals.results import Comparison, Figures, Measured, Results, RoundMeasured, TargetMeasured
 from .plots import Point, Series
 from .words import FAMILIES, MEASURES, decimals_for, known, measured, one_line, threshold
 
@@ -92,11 +92,27 @@ class View:
 
     def mark(self, arm: str) -> int:
         """The number of an arm's colour and shape, the same in all drawings."""
-        return list(self.arms).index(arm) if arm in self.arms else 0
+        return self._marks.get(arm, 0)
 
     @cached_property
-    def _cells(self) -> dict[tuple[_Key, str, str], Measured]:
-        return {(cell_key(one.group), one.arm, one.measure): one for one in self.results.measures}
+    def _marks(self) -> dict[str, int]:
+        return {arm: mark for mark, arm in enumerate(self.arms)}
+
+    @cached_property
+    def _cells(self) -> dict[_Key, dict[tuple[str, str], Measured]]:
+        """Group to (arm, measure) to what was measured."""
+        found: dict[_Key, dict[tuple[str, str], Measured]] = {}
+        for one in self.results.measures:
+            found.setdefault(cell_key(one.group), {})[one.arm, one.measure] = one
+        return found
+
+    @cached_property
+    def _shares(self) -> dict[_Key, dict[str, list[RoundMeasured]]]:
+        """Group to measure to its rounds, in order."""
+        found: dict[_Key, dict[str, list[RoundMeasured]]] = {}
+        for one in sorted(self.results.rounds, key=lambda one: one.round):
+            found.setdefault(cell_key(one.group), {}).setdefault(one.measure, []).append(one)
+        return found
 
     @cached_property
     def _decimals(self) -> dict[str, int]:
@@ -110,7 +126,7 @@ class View:
         return self._decimals.get(measure, 4)
 
     def cell(self, group: _Key, arm: str, measure: str) -> Measured | None:
-        return self._cells.get((group, arm, measure))
+        return self._cells.get(group, {}).get((arm, measure))
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -121,14 +137,13 @@ class View:
     def recorded(self) -> list[tuple[str, list[Measured]]]:
         """What no arm decides, as (group's label, its measures): in a row an arm each it would be mostly dashes."""
         found = [
-            (label, [one for (group, arm, _), one in self._cells.items() if group == key and arm == RECORDED])
+            (label, [one for (arm, _), one in self._cells.get(key, {}).items() if arm == RECORDED])
             for key, label in self.groups.items()
         ]
         return [(label, measures) for label, measures in found if measures]
 
     def _table(self, key: _Key, family: str) -> Table:
-        cells = self._cells.items()
-        here = {(arm, name): one for (group, arm, name), one in cells if group == key and arm != RECORDED}
+        here = {cell: one for cell, one in self._cells.get(key, {}).items() if cell[0] != RECORDED}
         names = dict.fromkeys(measure for _, measure in here if measured(measure).family == family)
         order = {name: place for place, name in enumerate(MEASURES)}
         columns = tuple(sorted(names, key=lambda name: (order.get(name.partition(":")[0], len(order)), name)))
@@ -139,6 +154,7 @@ class View:
         )
         return Table(self.groups[key], family, columns, rows)
 
+    @cached_property
     def tradeoffs(self) -> list[tuple[str, list[Series]]]:
         """Accuracy against token share: (group's label, a series an arm), for groups where an arm has both."""
         found = []
@@ -159,12 +175,8 @@ class View:
         for key, label in self.groups.items():
             series = []
             for mark, name in enumerate(names):
-                here = [one for one in self.results.rounds if one.measure == name and cell_key(one.group) == key]
-                points = [
-                    Point(one.round, one.value, one.low, one.high)
-                    for one in sorted(here, key=lambda one: one.round)
-                    if one.value is not None
-                ]
+                here = self._shares.get(key, {}).get(name, [])
+                points = [Point(one.round, one.value, one.low, one.high) for one in here if one.value is not None]
                 if points:
                     series.append(Series(measured(name).label, _flip_mark(name, mark), tuple(points)))
             if series:
@@ -178,7 +190,7 @@ class View:
 
     def plotted(self) -> dict[str, str]:
         """The arms that have a point in some trade-off, with their titles."""
-        shown = {one.mark for _, series in self.tradeoffs() for one in series}
+        shown = {one.mark for _, series in self.tradeoffs for one in series}
         return {arm: title for arm, title in self.arms.items() if arm != RECORDED and self.mark(arm) in shown}
 
 

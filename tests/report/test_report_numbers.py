@@ -145,7 +145,7 @@ def texts(drawn: Element) -> list[Box]:
 @pytest.mark.parametrize("arms", [1, 2, 9, 30, 40])
 def test_labels_never_touch(arms: int) -> None:
     """Would catch names on names, names out of the panel, and a panel of few arms that names none."""
-    for _, series in View(results_of(crowded(arms))).tradeoffs():
+    for _, series in View(results_of(crowded(arms))).tradeoffs:
         found = texts(plots.tradeoff("title", series))
         assert not any(a.touches(b) for n, a in enumerate(found) for b in found[:n])
         assert all(box.within(Box(0, 0, plots.WIDTH, plots.HEIGHT)) for box in found)
