@@ -48,7 +48,7 @@ class SimulatedModel:
         return Quote(prompt_tokens=prompt, output_tokens=request.max_output_tokens, usd_nanos=0, exact=True)
 
     async def complete(self, request: ModelRequest) -> ModelReply:
-        """What the request's seat says. Raises PermanentModelError("not_simulated") for what a panel cannot be asked."""
+        """What the seat says. Raises PermanentModelError("not_simulated") for what a panel cannot be asked."""
         view = request.view
         if view is None or view.stage not in _STAGES or view.seat.agent not in self._cast.seats:
             asked = f"stage {view.stage!r} of agent {view.seat.agent!r}" if view else "a request without a view"

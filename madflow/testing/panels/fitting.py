@@ -123,17 +123,25 @@ def course_of(recorded: Sequence[Scored]) -> Course:
     if not early:
         return Course(rounds, asked=asked)
     one_by_one = any(len(one.debated.rounds[0]) < len(one.debated.seats) for one in recorded)
-    fitting = {share: sum(_explained(one.debated, share, rounds) for one in recorded) for share in _SHARES}
-    return Course(rounds, agree=max(_SHARES, key=lambda share: fitting[share]), one_by_one=one_by_one, asked=asked)
+    agreed = {share: [_agreed(one.debated, share) for one in recorded] for share in _SHARES}
+
+    def explained(share: Fraction) -> int:
+        """Debates of which no round but the last held was agreed on, and that one was, or is the last of all."""
+        return sum(not any(ends[:-1]) and (ends[-1] or len(ends) == rounds) for ends in agreed[share])
+
+    agree = max(_SHARES, key=explained)
+    went_on = sum(sum(ends[:-1]) for ends in agreed[agree])
+    ended = sum(ends[-1] and len(ends) < rounds for ends in agreed[agree])
+    missed = went_on / (went_on + ended) if went_on else 0.0
+    return Course(rounds, agree=agree, missed=missed, one_by_one=one_by_one, asked=asked)
 
 
-def _explained(debated: Debated, share: Fraction, rounds: int) -> bool:
-    """Whether each round but the last held ended without that agreement, and that one with it or as the last of all."""
-    agreed = [
+def _agreed(debated: Debated, share: Fraction) -> list[bool]:
+    """For each round held, whether more than that share of all seats said the same."""
+    return [
         max(Counter(said.answer for said in spoken if said.answer).values(), default=0) > share * len(debated.seats)
         for spoken in debated.rounds
     ]
-    return not any(agreed[:-1]) and (agreed[-1] or len(agreed) == rounds)
 
 
 def _pattern(one: Scored) -> Pattern:

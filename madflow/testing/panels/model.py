@@ -161,6 +161,8 @@ class Course:
         rounds: how many at most, 1 to 50.
         topology: "all", "ring" or "sparse:K": whose last reply a seat sees.
         agree: the debate ends once more than this share of all seats said the same in one round; None never.
+        missed: how often that agreement is overlooked for a round, 0 to 1: what ends recorded debates reads replies in
+            its own way.
         one_by_one: the seats of a round are asked one after the other, in a drawn order, and `agree` is looked at after
             each reply; otherwise after the round.
         asked: how many seats are asked in round 1, 2, …; the last entry holds for the rounds after it; () asks all.
@@ -169,6 +171,7 @@ class Course:
     rounds: int = 3
     topology: str = "all"
     agree: Fraction | None = None
+    missed: float = 0.0
     one_by_one: bool = False
     asked: tuple[int, ...] = ()
 
@@ -177,6 +180,7 @@ class Course:
             raise ConfigError(f"a simulated debate has 1 to {_ROUNDS_MAX} rounds (rounds={self.rounds}); choose fewer")
         if self.agree is not None and not 0 < self.agree < 1:
             raise ConfigError(f"agree is a share above 0 and below 1, or None (agree={self.agree}); fix it")
+        _probability("missed", self.missed)
         if any(count < 1 for count in self.asked):
             raise ConfigError(f"each round asks one seat or more (asked={self.asked}); fix it")
         parse_topology(self.topology)

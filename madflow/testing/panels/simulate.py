@@ -85,6 +85,7 @@ class _Debate:
         """Ask the seats of a round; True if the debate is over."""
         course = self._model.course
         order = self._cast.draws.shuffled(self._seats, "order", self._cast.run, self._question.key, number)
+        missed = self._cast.draws.uniform("missed", self._cast.run, self._question.key, number) < course.missed
         spoken: dict[str, str | None] = {}
         for seat in order[: course.seats_asked(number, len(order))]:
             others = self._others(number, seat)
@@ -92,11 +93,11 @@ class _Debate:
             self._prompts[number, seat] = self._model.question_chars + shown * self._model.reply_chars
             sight = Sight(self._last[seat][1], others) if seat in self._last else None
             spoken[seat] = self._cast.reply(self._question, seat, number, sight)
-            if course.one_by_one and self._agreed(spoken):
+            if course.one_by_one and not missed and self._agreed(spoken):
                 break
         self._last.update({seat: (number, answer) for seat, answer in spoken.items()})
         self._answers.append({seat: spoken[seat] for seat in self._seats if seat in spoken})
-        return self._agreed(spoken)
+        return not missed and self._agreed(spoken)
 
     def _agreed(self, spoken: Mapping[str, str | None]) -> bool:
         votes = {seat: answer for seat, answer in spoken.items() if answer is not None}
