@@ -13,8 +13,8 @@ Theory of operation:
    A remark without a place can be about any.
 4. *Groups* are formed by average linkage: the two groups whose remarks are alike most, on average over all pairs, are
    joined, until no average reaches `alike`. Two remarks of one reviewer that differ count as wholly unlike (0): a
-   reviewer who says two things mostly means two. It is a vote against, not a veto (cannot-link), because reviewers do
-   repeat themselves, and a veto tears their group apart: on real reviews it lost a tenth of recall.
+   reviewer who says two things mostly means two. It is a vote against, not a veto (cannot-link): reviewers do repeat
+   themselves, and a veto then tears the group of all who agree in two.
 5. The *spokesman* of a group is its most central remark: the one most alike the others'.
 
 What only a reader can decide can be put to one: `pairs_in_doubt` names the pairs nearest to the threshold, and `judged`

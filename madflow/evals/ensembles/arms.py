@@ -19,7 +19,19 @@ from .labelled import fit_labelled
 from .reviews import Pull
 from .scoring import Published, bcubed, credit, f1
 
-__all__ = ["ALIKE_GRID", "ARMS", "Arm", "Merger", "Review", "apart", "at_least", "by_findings", "by_words", "single"]
+__all__ = [
+    "ALIKE_GRID",
+    "ARMS",
+    "Arm",
+    "Merger",
+    "Review",
+    "apart",
+    "at_least",
+    "best_alike",
+    "by_findings",
+    "by_words",
+    "single",
+]
 
 ALIKE_GRID: Final = (0.14, 0.16, 0.18, 0.20, 0.22, 0.24)
 """What the nested choice of the merge's threshold chooses from."""
@@ -126,12 +138,18 @@ def _agreement(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -
 
 
 def _nested(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:
+    return _learned(scored, others, merger, best_alike(others, merger))
+
+
+def best_alike(pulls: Sequence[Pull], merger: Merger) -> float:
+    """The threshold of `ALIKE_GRID` whose merge has the best B³ F1 on labelled changes; the least of equals."""
+
     def merged_well(alike: float) -> float:
-        both = [bcubed(pull, merger(pull, alike)) for pull in others]
+        both = [bcubed(pull, merger(pull, alike)) for pull in pulls]
         precise, found = total(p for p, _ in both), total(r for _, r in both)
         return 2 * precise * found / (precise + found)
 
-    return _learned(scored, others, merger, max(ALIKE_GRID, key=merged_well))
+    return max(ALIKE_GRID, key=merged_well)
 
 
 def _labelled(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:

@@ -22,13 +22,17 @@ from typing import Any, Final
 from ...core.same import ALIKE_MIN
 from ..bootstrap import DRAWS, Interval, Item, difference, estimate, statistic, total
 from ..results import ArmMade, Comparison, Measured, figures
-from .arms import ARMS, Arm, Merger, Review, at_least, by_findings, by_words, single
+from .arms import ARMS, Arm, Merger, Review, at_least, best_alike, by_findings, by_words, single
 from .reviews import Pull, load_reviews, review_files
 from .scoring import READINGS, Credit, bcubed, credit, f1, pairs, precision, recall
 
 __all__ = ["MERGES", "Reviewed", "run_reviews"]
 
-MERGES: Final = {"merge-words": "core.same", "merge-findings": "core.findings.merge: word overlap of at least a third"}
+MERGES: Final = {
+    "merge-words": "core.same",
+    "merge-words-nested": "core.same, its threshold chosen on other repositories",
+    "merge-findings": "core.findings.merge: word overlap of at least a third",
+}
 _HINDSIGHT: Final = (
     ArmMade(arm="best-single-hindsight", title="the reviewer that is best on what is scored"),
     ArmMade(arm="k-of-n-hindsight", title="the k that is best on what is scored"),
@@ -153,10 +157,16 @@ class _Taken:
         return found
 
     def of_merges(self, merger: Merger) -> list[Measured]:
-        words = {pull.name: merger(pull, ALIKE_MIN) for pull in self.pulls}
-        findings = {pull.name: tuple(group for _, group in by_findings(pull)) for pull in self.pulls}
+        ways = {
+            "merge-words": {pull.name: merger(pull, ALIKE_MIN) for pull in self.pulls},
+            "merge-findings": {pull.name: tuple(group for _, group in by_findings(pull)) for pull in self.pulls},
+        }
+        repos = sorted({pull.repo for pull in self.pulls})
+        if len(repos) > 1:
+            chosen = {repo: best_alike([one for one in self.pulls if one.repo != repo], merger) for repo in repos}
+            ways["merge-words-nested"] = {pull.name: merger(pull, chosen[pull.repo]) for pull in self.pulls}
         found = []
-        for arm, groups in (("merge-words", words), ("merge-findings", findings)):
+        for arm, groups in ways.items():
             both = [(pull, bcubed(pull, groups[pull.name]), pairs(pull, groups[pull.name])) for pull in self.pulls]
             for measure, items in (
                 ("b3_precision", [item for _, (item, _), _ in both]),
