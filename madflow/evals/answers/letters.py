@@ -1,57 +1,52 @@
 """Which option a text settles on: a letter, or None.
 
-A text is read as a person skims it: for the places where it *states* an answer. Each way of stating one finds its
-places in the text; the last place wins, so that a correction overrules what it corrects. The ways:
+A text is read as a person skims it: for the places where it *states* an answer. The last statement wins, so that a
+correction overrules what it corrects. Statements are
 
 - a cue and then an option: "the answer is (C)", "Answer: C", "I choose option C", "\\boxed{C}", "(X) C" (the "(X)" of
   prompts that ask for that form, echoed);
-- an option and then a verdict: "(C) is the most accurate choice", "making (C) the correct answer";
-- an option that stands alone on a line, opens the text, or ends it: "… is unaffected. (C)";
-- a cue and then the words of exactly one option, without its letter.
+- a cue and then the words of exactly one option, without its letter;
+- an option that is called the answer: "(C) is the most accurate choice";
+- an option that is a line of its own, or follows the last sentence: "… is unaffected. (C)".
 
-Only where no place states an answer: the one option that the last paragraph names, then the one that the whole text
-names.
+Where there is none, and the text is whole, weaker signs count in this order: an option that is said to be right; one
+that opens the text, or ends it; the only one that the last paragraph names; the only one that the text names.
 
-A statement is dropped where it is denied ("not (A)", "(A) is incorrect") or is somebody else's ("Agent 2 says (A)").
-Two options in one statement ("(A) or (B)") are a hedge: where the last statement is one, there is no answer. A letter
+A statement does not count where it is denied ("not (A)", "(A) is incorrect"), where it is somebody else's ("Agent 2
+says (A)"), or where it only opens a list that weighs one option after the other. Two options in one statement ("(A) or
+(B)") and "none of these" are statements without a letter: where the last one is such, there is no answer. A letter
 counts only where it cannot be a word: "A good answer is" names nothing.
-
-All patterns have bounded gaps, so reading takes time linear in the text.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
+
+from .marks import Place, another, cleaned, cue_before, denied, places, plain_words, verdicts, whole_line
 
 __all__ = ["read_letter"]
 
-_MARKUP: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf|mbox)\b|[*`${}#\\]|__")
-_BOXED: Final = re.compile(r"\\(?:boxed|fbox)\b")
-_BLANKS: Final = re.compile(r"[^\S\n]+")
-_HEDGES: Final = ("or", "and", "and/or", "/", ",", "&", "nor")
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """An option named: where, and which."""
-
-    start: int
-    end: int
-    letter: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Patterns:
-    """What depends on which letters there are."""
-
-    named: re.Pattern[str]
-    cued: re.Pattern[str]
-    also: re.Pattern[str]
+_Stated = tuple[Place, str]
+_WHOLE: Final = frozenset(".!?)]}\"'>")
+_LINE: Final = re.compile(r"(?:^|(?<=\n))[ \t>+•-]{0,8}(?:\d{1,2}[.)] ?)?")
+_CUE: Final = re.compile(
+    r"\b(?:answer|option|choice|diagnosis|conclusion|response)\b[^.?!\n:]{0,140}?(?:\b(?:is|be|remains)\b|:)"
+    r"|\b(?:therefore|thus|hence)\b[^.?!\n:]{0,160}?(?:\b(?:is|be)\b|:)"
+    r"|\(X\)",
+    re.IGNORECASE,
+)
+_LEADS: Final = ("", "the ", "a ", "an ", "that ", "indeed ", "option ", "likely ", "most likely ", "x ", "both ")
+_NONE: Final = re.compile(
+    r"(?:indeed |x )*(?:none of |not among |not listed|not provided|not given|cannot be |unable to |impossible to )"
+)
+_MARKED: Final = re.compile(r"[\s:\"'(\[>•+-]{0,12}([A-Z])[).:\]]")
+_STOP: Final = re.compile(r"(?<=\w\w)[)\"']?[.!?](?=\s|$)|\n")
+_PREPOSITION: Final = re.compile(
+    r"\b(?:in|by|than|from|like|to|under|per|with|of|for|and|or|option|unlike)\s?$", re.IGNORECASE
+)
 
 
 def read_letter(text: str, options: Sequence[tuple[str, str]]) -> tuple[str | None, str]:
@@ -60,253 +55,158 @@ def read_letter(text: str, options: Sequence[tuple[str, str]]) -> tuple[str | No
     Args:
         text: bounded by the caller. options: (letter, the option's words); the words may be empty.
     """
-    letters = tuple(letter.upper() for letter, _ in options)
-    clean = _clean(text)
-    if not clean:
-        return None, "empty"
-    reader = _Reader(clean, _patterns(letters), tuple(options), "X" not in letters)
-    return reader.read()
-
-
-def _clean(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", text) if not text.isascii() else text
-    plain = plain.translate(_QUOTES)
-    plain = _BOXED.sub(" the answer is: ", plain)
-    return _BLANKS.sub(" ", _MARKUP.sub("", plain)).strip()
-
-
-_QUOTES: Final = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "\r": "\n"})
-
-
-@lru_cache(maxsize=64)
-def _patterns(letters: tuple[str, ...]) -> _Patterns:
-    upper = "".join(re.escape(letter) for letter in letters)
-    lower = upper.lower()
-    wrapped = rf"[(\[]\s?([{upper}{lower}])\s?[)\]]"
-    half = rf"(?<![\w'(])([{upper}])\)"
-    called = rf"\b(?:[Oo]ption|[Cc]hoice|OPTION|CHOICE)\s?:?\s?[(\[\"']?([{upper}])\b(?!['-]\w)"
-    listed = rf"(?<![\w'.(])([{upper}])[.:](?=\s?[\w\"'$(-]|\s*$)(?!\w\.)"
-    named = re.compile("|".join((wrapped, half, called, listed)))
-    ends = r"(?=\s*(?:[.,;:!?)\]\"']|-\s|$|\n)|\s+(?:because|since|as|which|with|for|due"
-    ends += r"|and|or|is|based|in|from|given|-)\b)"
-    bare = rf"(?<![\w'])([{upper}])(?!\w)(?!'\w){ends}"
-    opened = rf"[(\[]\s?([{upper}])\b(?=\s?[.:,\-]|\s\w)"
-    lone = rf"([{lower}])(?=\s?[).]?\s*(?:$|\n))"
-    cued = re.compile("|".join((wrapped, half, called, listed, bare, opened, lone)))
-    also = re.compile(
-        rf"\s?[\"']?\s?(?:,?\s?(?:or|and|and/or|nor)\b|[,/&])\s?(?:also\s|both\s|option\s|choice\s)?"
-        rf"(?:[(\[]\s?([{upper}{lower}])\s?[)\]]|([{upper}])(?![\w']))"
-    )
-    return _Patterns(named, cued, also)
-
-
-_NOUNS: Final = (
-    "answer option choice selection conclusion solution response diagnosis statement explanation one holding"
-)
-_LINKS: Final = "is are be was remains? stays? becomes? being as to with than"
-_VERBS: Final = (
-    "choose|chose|select|pick|propose|suggest|recommend|go with|going with|stick with|sticking with|opt for|vote for",
-    "settle on|stand by|conclude that|agree that|agree with|lean towards?|leads? to|points? to|maintain that",
-    "believe that|think that|think|believe|corresponds to|matches|aligns with|supports?|answer",
-)
-_CUE: Final = re.compile(
-    rf"\b(?:{'|'.join(_NOUNS.split())})s?\b[^.?!\n:]{{0,140}}?(?:\b(?:{'|'.join(_LINKS.split())})\b|[:=]|->)"
-    r"|\banswer\b(?: (?:here|choice|option|letter))?\s?[:=-]"
-    r"|\b(?:answer|option|choice|selection|solution|conclusion|response|position|stance)\s?[,-]?"
-    rf"|\b(?:{'|'.join(_VERBS)})"
-    r"|\b(?:therefore|thus|hence|so|conclusion|accordingly|consequently)\b\s?[,:]"
-    r"|\b(?:therefore|thus|hence|so|in conclusion|in summary|overall)\b[^.?!\n:]{0,160}?(?:\b(?:is|are|be)\b|:)"
-    r"|\(X\)\s?[:.=-]?",
-    re.IGNORECASE,
-)
-_FILLERS: Final = (
-    "indeed|therefore|thus|still|also|most likely|likely|probably|definitely|clearly|the same|again|actually|now",
-    "simply|that|is|be|to|as|it|it's|the|option|choice|answer|letter|correct|best|only|final|updated|follows|remains",
-    "original|initial|my|our|solution|same|consistent|with|form|in|of",
-)
-_FILLER: Final = re.compile(
-    rf"(?:[\s\"'=:,-]|\b(?:{'|'.join(_FILLERS)})\b|\(X\)|</?\w{{1,12}}>){{0,14}}", re.IGNORECASE
-)
-_PRAISE: Final = (
-    "correct|right|best|accurate|appropriate|suitable|fitting|relevant|plausible|proper|likely|only|final|answer|closest",
-    "applicable|reasonable|logical|valid|precise|true|preferred",
-)
-_VERDICT: Final = re.compile(
-    r"(?:\b(?:is|are|be|as|remains?|was|seems?|appears?|being|making|makes)\b|,)\s"
-    r"(?:to be )?(?:indeed |therefore |still |thus |clearly |likely |also )?(?:(?:the|a|my|our) )?(?:\w+ )?"
-    rf"(?:{'|'.join(_PRAISE)})"
-    r"(?: (?:and \w+ )?(?:correct |valid |possible |updated |accurate |appropriate |relevant )?"
-    rf"(?:{'|'.join(_NOUNS.split())}))",
-    re.IGNORECASE,
-)
-_DENIED_BEFORE: Final = re.compile(
-    r"(?:\bnot|n't|\bneither|\bnever|\bincorrect|\bwrong|\brather than|\binstead of|\bunlike|\brule[sd]? out"
-    r"|\beliminat\w+|\bother than|\bexcept|\bdisagree\w*(?: with)?|\bchanged?(?: \w+){0,4} from|\bcannot be)"
-    r"(?: \w+){0,3}[\s(\"':,]*$",
-    re.IGNORECASE,
-)
-_DENIED_BEHIND: Final = re.compile(
-    r"[\s\"',)]{0,4}(?:(?:\w+\s){0,2}(?:is|was|are|were|isn't|wasn't|seems|appears|would be|could be|might be)\s"
-    r"(?:\w+ly\s|also\s|indeed\s)?(?:not\b|incorrect|wrong|inaccurate|false|ruled out|less)|isn't|wasn't|cannot|can't"
-    r"|does\snot|doesn't|incorrectly|is not)",
-    re.IGNORECASE,
-)
-_OTHERS: Final = re.compile(
-    r"\b(?:agents?\s(?:solution\s)?\d|(?:one|another|first|second|third|other|some|the|each|1st|2nd)\s(?:of\sthe\s)?(?:other\s)?agents?"
-    r"|agent's|they|their)\b",
-    re.IGNORECASE,
-)
-_MINE: Final = re.compile(
-    r"\b(?:i|i'm|i'll|i've|my|we|our|both|all|therefore|thus|hence|so|consensus|conclusion|consistent|agree[sd]?|correctly)\b",
-    re.IGNORECASE,
-)
+    clean = cleaned(text)
+    return _Reader(clean, options).read() if clean else (None, "empty")
 
 
 class _Reader:
-    def __init__(self, text: str, patterns: _Patterns, options: tuple[tuple[str, str], ...], placeholder: bool) -> None:
-        self.text, self.patterns, self.options, self.placeholder = text, patterns, options, placeholder
-        self.places = [self._place(found) for found in patterns.named.finditer(text)]
+    """One text, its options, and where it names them."""
 
-    @staticmethod
-    def _place(found: re.Match[str]) -> _Place:
-        index = found.lastindex or 0
-        return _Place(found.start(), found.end(), found[index].upper())
+    def __init__(self, text: str, options: Sequence[tuple[str, str]]) -> None:
+        self.text = text
+        self.words = dict(options)
+        self.letters = "".join(self.words)
+        self.every, self.named = places(text, self.letters)
+        self.listed = self._listed()
 
     def read(self) -> tuple[str | None, str]:
-        stated = [*self._cued(), *self._judged(), *self._alone()]
+        cued, hinted = self._cued()
+        judged = verdicts(self.text, self.named, self.words)
+        called = [(place, "verdict") for place, strong in judged if strong and not self._in_list(place)]
+        stated = [*cued, *self._worded(), *called, *self._alone()]
         if stated:
             place, how = max(stated, key=lambda one: (one[0].end, -one[0].start, one[0].letter))
             return (place.letter, how) if place.letter else (None, "hedge")
-        worded = self._worded()
-        if worded is not None:
-            return worded, "words"
-        opening = self._opening()
-        if opening is not None:
-            return opening, "opening"
-        return self._sole()
+        if self.text[-1] not in _WHOLE:
+            return None, "cut"
+        return self._hint([place for place, _ in judged], hinted)
 
-    def _cued(self) -> list[tuple[_Place, str]]:
+    def _hint(self, judged: list[Place], hinted: list[Place]) -> tuple[str | None, str]:
+        """The weaker signs, the first of them that names one option."""
+        praised = [place for place in judged if not self._in_list(place)]
+        first, last = self.named[:1], self.named[-1:]
+        opening = first if first and not self.text[: first[0].start].strip("(X) \n") else []
+        ending = last if last and not self.text[last[0].end :].strip(" .\"')!\n") else []
+        paragraph = self.text.rfind("\n") + 1
+        signs = (
+            ("verdict", praised[-1:]),
+            ("verdict in a list", judged),
+            ("hint", hinted[-1:]),
+            ("opening", [place for place in opening if not self._in_list(place)]),
+            ("end", [place for place in ending if not _PREPOSITION.search(self.text[: place.start][-12:])]),
+            (
+                "last paragraph",
+                [place for place in self.named if place.start >= paragraph and not self._in_list(place)],
+            ),
+            ("only one named", self.named),
+            ("first sentence", self._first_sentence()),
+        )
+        refused = {place.letter for place in self.named if self._denied(place)}
+        for how, found in signs:
+            kept = {place.letter for place in found} - refused
+            if len(kept) == 1 and not any(self._other(place) for place in found):
+                return kept.pop(), how
+        return None, "several named" if self.named else "none named"
+
+    def _first_sentence(self) -> list[Place]:
+        """The bracketed options in the text's first sentence."""
+        end = _STOP.search(self.text)
+        limit = min(end.start() if end else len(self.text), 400)
+        return [place for place in self.named if place.end <= limit and self.text[place.start] == "("]
+
+    def _listed(self) -> list[tuple[int, int]]:
+        """(start, end) of the lines that weigh one option after the other: "A: …", "B: …"; their letters ascend."""
+        starts = {place.start: place for place in self.named}
+        items = [starts[line.end()] for line in _LINE.finditer(self.text) if line.end() in starts]
+        found = []
+        for at, item in enumerate(items):
+            climbs = at + 1 < len(items) and items[at + 1].letter > item.letter
+            if climbs or (at > 0 and items[at - 1].letter < item.letter):
+                newline = self.text.find("\n", item.start)
+                found.append((item.start, len(self.text) if newline < 0 else newline))
+        return found
+
+    def _in_list(self, place: Place) -> bool:
+        at = bisect_right(self.listed, (place.start, len(self.text))) - 1
+        return at >= 0 and place.start <= self.listed[at][1]
+
+    def _opens_list(self, place: Place) -> bool:
+        """Whether it stands at the start of a listed line that another one follows."""
+        at = bisect_right(self.listed, (place.start, len(self.text))) - 1
+        return 0 <= at < len(self.listed) - 1 and self.listed[at][0] == place.start
+
+    def _other(self, place: Place) -> Place | None:
+        return another(self.text, place, self.letters, self.words[place.letter]) if place.letter else None
+
+    def _denied(self, place: Place, *, behind: bool = True) -> bool:
+        return denied(self.text, place, self.words.get(place.letter, ""), behind=behind)
+
+    def _cued(self) -> tuple[list[_Stated], list[Place]]:
+        """(statements, what only something leads up to)."""
+        strong, weak = [], []
+        for place in self.every:
+            cue = cue_before(self.text, place)
+            if cue is None or self._opens_list(place) or self._denied(place, behind=not cue.linked):
+                continue
+            if cue.echoed and "X" in self.letters:
+                continue
+            if cue.strong:
+                other = self._other(place)
+                if other is None or not self._denied(other):
+                    strong.append((other or place, "cue"))
+            else:
+                weak.append(place)
+        return strong, weak
+
+    def _worded(self) -> list[_Stated]:
+        """Cues that the words of one option follow, or that say "none of these"."""
+        plain = {letter: plain_words(words) for letter, words in self.words.items()}
+        known = [(words, letter) for letter, words in plain.items() if len(words) > 1]
         found = []
         for cue in _CUE.finditer(self.text):
-            if cue[0] == "(X)" and not self.placeholder:
+            marked = _MARKED.match(self.text, cue.end())
+            if (cue[0] == "(X)" and "X" in self.letters) or (marked and marked[1] in self.letters):
                 continue
-            at = cue.end()
-            filler = _FILLER.match(self.text, at)
-            at = filler.end() if filler else at
-            named = self.patterns.cued.match(self.text, at)
-            if named is not None:
-                place = self._place(named)
-                if not self._dropped(place, cue.start()):
-                    found.append((self._hedged(place), "cue"))
+            said = plain_words(self.text[cue.end() : cue.end() + 400])
+            here = Place(cue.start(), cue.end(), "")
+            hits = [(len(words), letter) for words, letter in known if _opens(said, words)]
+            if hits and not self._in_list(here) and not self._denied(Place(cue.end(), cue.end(), "")):
+                longest = max(hits)[0]
+                best = [letter for length, letter in hits if length == longest]
+                tail = said[said.find(plain[best[0]]) + longest :]
+                joined = any(_opens(tail.strip(), f"{word} {words}") for word in ("and", "or") for words, _ in known)
+                found.append((Place(cue.start(), cue.end() + 1, "" if joined or len(best) > 1 else best[0]), "words"))
+            elif not hits and _NONE.match(said):
+                found.append((Place(cue.start(), cue.end() + 1, ""), "none of these"))
         return found
 
-    def _judged(self) -> list[tuple[_Place, str]]:
-        found = []
-        for verdict in _VERDICT.finditer(self.text):
-            place = self._last_before(verdict.start())
-            if place is not None and not self._dropped(place, place.start):
-                gap = self.text[place.end : verdict.start()]
-                if not re.search(r"\b(?:not|n't|incorrect|wrong)\b|\w[.?!]\s|\n", gap):
-                    found.append((_Place(place.start, verdict.end(), place.letter), "verdict"))
-        return found
-
-    def _last_before(self, at: int) -> _Place | None:
-        low, high = 0, len(self.places)
-        while low < high:
-            middle = (low + high) // 2
-            if self.places[middle].end <= at:
-                low = middle + 1
-            else:
-                high = middle
-        place = self.places[low - 1] if low else None
-        return place if place is not None and at - place.end <= 300 else None
-
-    def _alone(self) -> list[tuple[_Place, str]]:
-        """Options that are a whole line, and the one that the text ends with."""
+    def _alone(self) -> list[_Stated]:
+        """Options that are a line of their own, and the one behind the last sentence."""
         found, start = [], 0
         for line in self.text.split("\n"):
-            if 0 < len(line) <= 24:
-                bare = (
-                    line.replace("(X)", "").strip(" ()[]\"'.:,;-=<>") if self.placeholder else line.strip(" ()[].:\"'")
-                )
-                if len(bare) == 1 and bare.upper() in {letter for letter, _ in self.options}:
-                    found.append((_Place(start, start + len(line), bare.upper()), "line"))
+            if 0 < len(line) <= 24 and line[-1] not in ":,":
+                bare = (line if "X" in self.letters else line.replace("(X)", "")).strip(" ()[]\"'.;-=<>")
+                if len(bare) == 1 and bare.upper() in self.letters:
+                    found.append((Place(start, start + len(line), bare.upper()), "line"))
             start += len(line) + 1
-        last = self.places[-1] if self.places else None
-        if last is not None and not self.text[last.end :].strip(" .\"')!\n") and not self._dropped(last, last.start):
-            found.append((self._hedged(last), "end"))
+        found += [
+            (place, "line")
+            for place in self.named
+            if not self._in_list(place) and whole_line(self.text, place, self.words[place.letter])
+        ]
+        last = self.named[-1] if self.named else None
+        if last is not None and not self.text[last.end :].strip(" .\"')!\n"):
+            before = self.text[max(0, last.start - 12) : last.start].rstrip(" (")
+            follows = not before or before[-1] in '.!?\n:")' or before.endswith("(X")
+            if follows and not self._denied(last):
+                found.append((self._other(last) or last, "end"))
         return found
 
-    def _dropped(self, place: _Place, since: int) -> bool:
-        clause = self._clause(since)
-        before = self.text[max(clause, place.start - 60) : place.start]
-        if _DENIED_BEFORE.search(before) or _DENIED_BEHIND.match(self.text, place.end):
-            return True
-        said = self.text[clause : place.start]
-        return bool(_OTHERS.search(said)) and not _MINE.search(said)
 
-    def _clause(self, at: int) -> int:
-        """Where the sentence that `at` is in begins, at most 200 characters back."""
-        low = max(0, at - 200)
-        window = self.text[low:at]
-        edge = max(window.rfind(". "), window.rfind("\n"), window.rfind("? "), window.rfind("! "))
-        return low + edge + 1 if edge >= 0 else low
-
-    def _hedged(self, place: _Place) -> _Place:
-        """The place itself, or one without a letter where another option is stated in the same breath."""
-        other = self.patterns.also.match(self.text, place.end)
-        if other is not None and (other[1] or other[2]).upper() != place.letter:
-            return _Place(place.start, other.end(), "")
-        return place
-
-    def _worded(self) -> str | None:
-        """The option whose words follow the last cue, where the words are of no other option."""
-        words = [(letter, _plain(text)) for letter, text in self.options]
-        for cue in reversed(list(_CUE.finditer(self.text))):
-            if cue[0] == "(X)":
-                continue
-            said = _plain(self.text[cue.end() : cue.end() + 400])
-            hits = [(len(text), letter) for letter, text in words if len(text) > 1 and _opens(said, text)]
-            if hits and not _DENIED_BEFORE.search(self.text[max(0, cue.end() - 60) : cue.end()]):
-                longest = max(hits)
-                return longest[1] if sum(length == longest[0] for length, _ in hits) == 1 else None
-        return None
-
-    def _opening(self) -> str | None:
-        """The option that the text opens with, where it goes on about it: not a list of options being weighed."""
-        first = self.patterns.named.match(self.text)
-        if first is None:
-            return None
-        place = self._place(first)
-        if self._dropped(place, 0) or not self._hedged(place).letter:
-            return None
-        opened = re.findall(r"(?:^|\n)\W{0,3}([A-Z])[).:]", self.text[:20_000])
-        return place.letter if len(set(opened)) <= 1 else None
-
-    def _sole(self) -> tuple[str | None, str]:
-        """The one option that the last paragraph names, else the one that the text names."""
-        if self._cut():
-            return None, "cut"
-        start = self.text.rfind("\n", 0, len(self.text)) + 1
-        for since, how in ((start, "last paragraph"), (0, "only one named")):
-            kept = {p.letter for p in self.places if p.start >= since and not self._dropped(p, p.start)}
-            if len(kept) == 1:
-                return next(iter(kept)), how
-        return None, "several named" if self.places else "none named"
-
-    def _cut(self) -> bool:
-        """Whether the text stops inside a sentence."""
-        return self.text[-1] not in ".!?)]\"'}:;>" and not self.text[-1].isdigit()
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^\w%$.+-]+", " ", text.casefold()).replace(". ", " ").split()).strip(". ")
-
-
-def _opens(said: str, option: str) -> bool:
-    """Whether what was said begins with the option's words, up to an article or two."""
-    for skip in ("", "the ", "a ", "an ", "that ", "indeed ", "option ", "likely ", "most likely "):
-        if said.startswith(skip + option):
-            rest = said[len(skip) + len(option) :]
+def _opens(said: str, words: str) -> bool:
+    """Whether what was said begins with an option's words, up to an article or two."""
+    for lead in _LEADS:
+        if said.startswith(lead + words):
+            rest = said[len(lead) + len(words) :]
             return not rest or not rest[0].isalnum()
     return False

@@ -36,6 +36,9 @@ _UNIT: Final = re.compile(
     re.ASCII,
 )
 _FRAC: Final = re.compile(r"\\[dtc]?frac\s?(?:\{\s?(-?\d{1,20})\s?\}|(\d))\s?(?:\{\s?(-?\d{1,20})\s?\}|(\d))")
+_NAMED: Final = re.compile(r"^\s?[A-Za-z]\s?=\s?(?=[^=]{0,400}$)")
+_WORD: Final = re.compile(r"[^\W\d_]{3}")
+_COMMAND: Final = re.compile(r"\\[A-Za-z]{1,20}")
 _SPACING: Final = re.compile(r"\\(?:left|right|displaystyle|!|,|;|:|\s)|~")
 _WRAP: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|rm)\s?\{([^{}]{0,200})\}")
 _ONES: Final = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -62,10 +65,11 @@ def normal_answer(text: str) -> str | None:
     value = number_of(plain)
     if value is not None:
         return _written(value)
-    word = normalise(plain)
-    if "\\" in plain or any(sign in plain for sign in "^=+<>|{}"):
-        word = "".join(plain.split()).rstrip(".,;:")
-    return word or None
+    if _WORD.search(_COMMAND.sub("", plain)):
+        return normalise(plain) or None
+    formula = "".join(plain.split()).rstrip(".,;:")
+    value = number_of(formula)
+    return (_written(value) if value is not None else formula) or None
 
 
 def number_of(text: str) -> Fraction | None:
@@ -91,8 +95,8 @@ def _unwrapped(text: str) -> str:
     plain = text.strip().strip("$").replace("\\(", " ").replace("\\)", " ").replace("\\[", " ").replace("\\]", " ")
     plain = _WRAP.sub(r" \1 ", plain)
     plain = _SPACING.sub(" ", plain)
-    plain = re.sub(r"\{,\}", ",", plain).replace("^\\circ", " degrees").replace("^{\\circ}", " degrees")
-    plain = _FRAC.sub(_fraction, plain)
+    plain = re.sub(r"\{,\}", ",", plain).replace("^\\circ", "").replace("^{\\circ}", "")
+    plain = _NAMED.sub("", _FRAC.sub(_fraction, plain))
     return " ".join(plain.split()).strip()
 
 
