@@ -42,7 +42,7 @@ __all__ = [
     "text_cell",
 ]
 
-TARGET_HEADS: Final = ("target", "on", "arm", "wanted", "known before", "measured", "95 % interval", "result", "note")
+TARGET_HEADS: Final = ("target", "on", "arm", "wanted", "known before", "measured", "95 % interval", "result")
 _NUMBERS: Final = ("measured", "difference", "rows")
 
 
@@ -146,7 +146,7 @@ def target_cells(targets: Sequence[TargetMeasured]) -> list[list[Element]]:
         scale, signed = span([one], [one.target]), is_difference(one.measure)
         found.append(
             [
-                element("th", bdi(one.name, 160), scope="row", class_="name"),
+                element("th", bdi(one.name, 160), _note(one), scope="row", class_="aim"),
                 cell(element("bdi", group_label(one.group))),
                 cell(element("code", one_line(one.arm))),
                 cell(element("bdi", wanted(one.measure, one.target))),
@@ -154,10 +154,13 @@ def target_cells(targets: Sequence[TargetMeasured]) -> list[list[Element]]:
                 number_cell(one.value, better=better, signed=signed),
                 interval_cell(one, scale, limit[1] if limit else None, 2 if one.met else 7, signed=signed),
                 _verdict_cell(one),
-                text_cell(one.note),
             ]
         )
     return found
+
+
+def _note(one: TargetMeasured) -> Element | None:
+    return element("small", bdi(one.note, NOTE_CHARS_MAX)) if one.note else None
 
 
 def _verdict_cell(one: TargetMeasured) -> Element:

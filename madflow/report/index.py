@@ -17,6 +17,7 @@ from .cells import TARGET_HEADS, bdi, cell, document, many, table, target_cells
 from .markup import Element, element
 from .view import View, group_label, verdict
 from .words import (
+    DASH,
     NOTE_CHARS_MAX,
     clean,
     hedge,
@@ -82,7 +83,7 @@ def _suite_cells(folder: str, results: Results) -> list[Element]:
 
 
 def summary(suites: Sequence[tuple[str, Results]]) -> str:
-    """The Markdown document: all targets, then for each suite its command, data and main measures."""
+    """The Markdown document: all targets, then for each suite its command, its data, and its main measures."""
     every = [one for _, results in suites for one in results.targets]
     lines = ["# Results", ""]
     if every:
@@ -115,31 +116,20 @@ def _suite(results: Results) -> list[str]:
     lines += [f"Run {ran}, code {_text(results.code.digest, 200)}{commit}; seeds: {seeds}.", ""]
     files = [(_text(one.file), f"{one.rows:,}", _text(one.sha256)) for one in results.data]
     lines += _grid(("file", "rows", "sha256"), files) if files else []
-    for one in view.tables:
-        heads = ("arm", *(_text(measured(name).label) for name in one.measures))
-        rows = []
-        for arm, row in one.rows:
-            cells = []
-            for name in one.measures:
-                found, decimals = row.get(name), view.decimals(name)
-                value = said(found.value if found else None, better=measured(name).better, decimals=decimals)
-                span = said_interval(found.low, found.high, decimals=decimals) if found else ""
-                cells.append(f"{value} {span}".strip())
-            rows.append((_text(arm), *cells))
-        lines += ["", f"**{_text(one.group)}: {one.family.lower()}**", "", *_grid(heads, rows)]
-    for label, measures in view.recorded:
-        lines += ["", f"**{_text(label)}: what the recordings hold**", ""]
-        lines += _grid(("measure", "measured", "n"), [_recorded(view, one) for one in measures])
+    for one in view.matrices:
+        about, decimals = measured(one.measure), view.decimals(one.measure)
+        rows = [(_text(arm), *(_cell(cell, about.better, decimals) for cell in row)) for arm, row in one.rows]
+        lines += ["", f"**{_text(about.label)}**", "", *_grid(("arm", *map(_text, one.groups)), rows)]
     told = [f"- Failed: {_text(one.key, 200)}: {_text(one.error, NOTE_CHARS_MAX)}" for one in results.failed]
     told += [f"- {_text(note, NOTE_CHARS_MAX)}" for note in results.notes]
     return [*lines, *([""] if told else []), *told]
 
 
-def _recorded(view: View, one: Measured) -> tuple[str, ...]:
-    about, decimals = measured(one.measure), view.decimals(one.measure)
-    value = said(one.value, better=about.better, decimals=decimals)
-    span = said_interval(one.low, one.high, decimals=decimals)
-    return _text(about.label), f"{value} {span}".strip(), f"{one.n:,}"
+def _cell(found: Measured | None, better: int, decimals: int) -> str:
+    if found is None:
+        return DASH
+    span = said_interval(found.low, found.high, decimals=decimals)
+    return f"{said(found.value, better=better, decimals=decimals)} {span}".strip()
 
 
 def _target(one: TargetMeasured) -> tuple[str, ...]:

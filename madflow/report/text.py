@@ -6,7 +6,7 @@ Texts go in as `Text`, never as markup, so that no name can style or link anythi
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rich import box
@@ -15,9 +15,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ..errors import ConfigError
-from ..evals.results import Results
+from ..evals.results import Figures, Results
 from .reading import results_of
-from .view import Table, View, cell_key, group_label, verdict
+from .view import Matrix, Table, View, cell_key, group_label, verdict
 from .words import (
     DASH,
     NOTE_CHARS_MAX,
@@ -38,10 +38,13 @@ _STYLES: Final = {"met": "green", "not met": "red"}
 _COLUMN: Final = 21  # of a number with its interval below
 
 
-def text_tables(results: Results | Mapping[str, Any], *, width: int = 120, colour: bool = False) -> str:
-    """Targets, comparisons and measures of one suite as text.
+def text_tables(
+    results: Results | Mapping[str, Any], *, width: int = 120, colour: bool = False, everything: bool = False
+) -> str:
+    """One suite as text: its targets, its main measures on all groups, what failed, and its notes.
 
     Args:
+        everything: also comparisons, all other measures, and what the recordings hold.
         width: columns of the terminal, at least 60; a table with more columns than fit goes on below.
         colour: with ANSI colours for met and not met.
 
@@ -58,8 +61,11 @@ def text_tables(results: Results | Mapping[str, Any], *, width: int = 120, colou
     told = view.results
     console.print(Text(one_line(told.title or told.suite, 200), style="bold"))
     console.print(Text(f"{one_line(told.suite)}, {one_line(told.created_at)}, code {one_line(told.code.digest, 12)}"))
-    measures = [part for one in view.tables for part in _measures(view, one, width)]
-    for grid in (*_targets(view), *_comparisons(view), *measures, *_recorded(view)):
+    grids = [*_targets(view), *(part for one in view.matrices for part in _matrix(view, one, width))]
+    if everything:
+        grids += [*_comparisons(view), *(part for one in view.tables for part in _measures(view, one, width))]
+        grids += _recorded(view)
+    for grid in grids:
         console.print()
         console.print(grid)
     for target in told.targets:
@@ -129,24 +135,39 @@ def _comparisons(view: View) -> list[Grid]:
     return found
 
 
+def _matrix(view: View, one: Matrix, width: int) -> list[Grid]:
+    about = measured(one.measure)
+    rows = [(arm, [_cell(cell, about.better, view.decimals(one.measure)) for cell in row]) for arm, row in one.rows]
+    return _cut(about.label, one.groups, rows, width)
+
+
 def _measures(view: View, one: Table, width: int) -> list[Grid]:
-    """A table of one family, cut into as many as its columns need."""
-    named = min(max((len(one_line(arm)) for arm, _ in one.rows), default=0), width // 3)
+    heads = [measured(name).label for name in one.measures]
+    kinds = [(name, measured(name).better, view.decimals(name)) for name in one.measures]
+    rows = [
+        (arm, [_cell(row.get(name), better, decimals) for name, better, decimals in kinds]) for arm, row in one.rows
+    ]
+    return _cut(f"{one.group}: {one.family.lower()}", heads, rows, width)
+
+
+def _cell(found: Figures | None, better: int, decimals: int) -> Text:
+    if found is None:
+        return Text(DASH)
+    return _stacked(
+        said(found.value, better=better, decimals=decimals), said_interval(found.low, found.high, decimals=decimals)
+    )
+
+
+def _cut(title: str, heads: Sequence[str], rows: Sequence[tuple[str, Sequence[Text]]], width: int) -> list[Grid]:
+    """A table of arms, cut into as many as its columns need."""
+    named = min(max((len(one_line(arm)) for arm, _ in rows), default=0), width // 3)
     fitting = max(1, (width - named) // _COLUMN)
     found = []
-    for first in range(0, len(one.measures), fitting):
-        shown = one.measures[first : first + fitting]
-        heads = (("arm", False), *((measured(name).label, True) for name in shown))
-        made = _grid(f"{one.group}: {one.family.lower()}{' (continued)' if first else ''}", heads)
-        for arm, row in one.rows:
-            if not any(name in row for name in shown):
-                continue
-            cells = []
-            for name in shown:
-                cell, decimals = row.get(name), view.decimals(name)
-                value = said(cell.value, better=measured(name).better, decimals=decimals) if cell else DASH
-                cells.append(_stacked(value, said_interval(cell.low, cell.high, decimals=decimals) if cell else ""))
-            made.add_row(Text(one_line(arm)), *cells)
+    for first in range(0, len(heads), fitting):
+        shown = [("arm", False), *((head, True) for head in heads[first : first + fitting])]
+        made = _grid(f"{title}{' (continued)' if first else ''}", shown)
+        for arm, cells in rows:
+            made.add_row(Text(one_line(arm)), *cells[first : first + fitting])
         found.append(made)
     return found
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from ..evals.results import Comparison, Figures, Measured, Results, RoundMeasured, TargetMeasured
 from .plots import Point, Series
-from .words import FAMILIES, MEASURES, decimals_for, known, measured, one_line, threshold
+from .words import FAMILIES, MEASURES, base_measure, decimals_for, known, measured, one_line, threshold
 
 __all__ = [
     "FLIPS",
@@ -20,6 +20,7 @@ __all__ = [
     "MARKED_MAX",
     "RECORDED",
     "SERIES_MAX",
+    "Matrix",
     "Table",
     "View",
     "cell_key",
@@ -35,6 +36,7 @@ MARKED_MAX: Final = 40  # arms in one drawing
 SERIES_MAX: Final = 6  # curves in one drawing
 _Key = tuple[tuple[str, str], ...]
 _FIRST: Final = ("data", "condition")
+_MAIN: Final = ("accuracy", "token_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,15 @@ class Table:
         """How many items of how many questions a measure is taken over, where that is the same for all arms."""
         sizes = {(row[measure].n, row[measure].questions) for _, row in self.rows if measure in row}
         return sizes.pop() if len(sizes) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """One measure of all arms on all groups that have it: a row an arm, a column a group."""
+
+    measure: str
+    groups: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Measured | None, ...]], ...]
 
 
 def cell_key(group: Mapping[str, str]) -> _Key:
@@ -153,6 +164,19 @@ class View:
             if (row := {name: here[arm, name] for name in columns if (arm, name) in here})
         )
         return Table(self.groups[key], family, columns, rows)
+
+    @cached_property
+    def matrices(self) -> list[Matrix]:
+        """The main measures: accuracy, token share, and what targets are set on; else the first one there is."""
+        present = dict.fromkeys(one.measure for one in self.results.measures)
+        aimed = dict.fromkeys(base_measure(one.measure) for one in self.results.targets)
+        main = [name for name in (*_MAIN, *(name for name in aimed if name not in _MAIN)) if name in present]
+        return [self._matrix(name) for name in main or list(present)[:1]]
+
+    def _matrix(self, measure: str) -> Matrix:
+        groups = [key for key, cells in self._cells.items() if any(name == measure for _, name in cells)]
+        rows = [(arm, tuple(self.cell(key, arm, measure) for key in groups)) for arm in self.arms]
+        return Matrix(measure, tuple(self.groups[key] for key in groups), tuple(row for row in rows if any(row[1])))
 
     @cached_property
     def tradeoffs(self) -> list[tuple[str, list[Series]]]:

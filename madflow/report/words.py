@@ -25,6 +25,7 @@ __all__ = [
     "NAME_CHARS_MAX",
     "NOTE_CHARS_MAX",
     "Measured",
+    "base_measure",
     "clean",
     "decimals_for",
     "hedge",
@@ -95,6 +96,9 @@ MEASURES: Final = {
     "brier": Measured("Brier score", -1, _TRUST),
     "seat_accuracy": Measured("accuracy of honest seats", 1, _LIMITS, _IN_ROUND),
     "misleading_accuracy": Measured("accuracy of misleading seats", 0, _LIMITS, _IN_ROUND),
+    "read": Measured("replies read", 1, _ANSWERS),
+    "read_json": Measured("JSON replies read", 1, _ANSWERS),
+    "read_prose": Measured("prose replies read", 1, _ANSWERS),
     "oracle": Measured("oracle", 1, _LIMITS, _IN_ROUND),
     "oracle_gap": Measured("oracle gap", -1, _LIMITS),
     "all_wrong": Measured("all wrong", -1, _LIMITS, _IN_ROUND),
@@ -128,6 +132,11 @@ def measured(name: str) -> Measured:
     found = MEASURES.get(stem) or Measured(one_line(stem.replace("_", " ")) or DASH, 0, _OTHER)
     label = found.argued.format(found.label, one_line(argument)) if argument else found.label
     return replace(found, label=f"{label}{difference}{one_line(other)}")
+
+
+def base_measure(name: str) -> str:
+    """The measure that a difference is one of: "accuracy" of "accuracy − that of vote"."""
+    return name.partition(_DIFFERENCE)[0]
 
 
 def is_difference(name: str) -> bool:

@@ -15,7 +15,7 @@ from madflow.report.reading import results_of
 )
 def test_no_line_is_wider_than_the_terminal(case, width: int) -> None:  # type: ignore[no-untyped-def]
     """Would catch a table that the terminal breaks into rubble, and text that a terminal acts on."""
-    text = text_tables(case(), width=width)
+    text = text_tables(case(), width=width, everything=True)
     assert max(cell_len(line) for line in text.splitlines()) <= width
     assert not {"\x1b", "\u202e", "\x00"} & set(text)
 
@@ -26,7 +26,7 @@ def test_what_it_says() -> None:
     case["arms"][0]["arm"] = "[bold]vote[/bold]"
     for one in case["measures"]:
         one["arm"] = one["arm"].replace("vote", "[bold]vote[/bold]")
-    text = text_tables(case, width=160)
+    text = text_tables(case, width=160, everything=True)
     for part in (
         "Targets: 1 of 3 met",
         "not measured",
@@ -39,6 +39,7 @@ def test_what_it_says() -> None:
         "what the recordings hold",
         "oracle in round 1",
         "note: A note.",
+        "cheap: token share ≤ 0.15: 0.149, yes",
     ):
         assert part in text
 
@@ -53,3 +54,12 @@ def test_a_terminal_too_narrow_is_refused() -> None:
     """Would catch tables of one letter a line."""
     with pytest.raises(ConfigError, match="60 columns"):
         text_tables(empty(), width=59)
+
+
+def test_first_what_matters() -> None:
+    """Would catch thousands of lines where the targets were asked for, and a main measure that is left out."""
+    short = text_tables(small())
+    assert "Targets: 1 of 3 met" in short and "token share" in short and "0.1490" in short
+    assert "the same questions drawn for both" not in short and "oracle" not in short
+    few = empty() | {"measures": [one for one in small()["measures"] if one["arm"] == "recorded"]}
+    assert "oracle in round 1" in text_tables(few), "a suite without accuracy shows what it has"
