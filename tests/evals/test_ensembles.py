@@ -156,17 +156,21 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 
 def test_credit_by_each_reading() -> None:
-    """Catches an issue that counts twice, a group that counts for two issues, a spokesman that is not asked."""
+    """Catches an issue that counts twice, a group that finds two, a spokesman or a half not asked for."""
     one = pull(("a", "x", {0}), ("b", "y", {0, 1}), ("c", "z", set()), ("a", "u", {0}), ("b", "v", set()))
     published = (Group((0, 1, 2), 2, 1.0), Group((3,), 3, 1.0), Group((4,), 4, 1.0))
     made = credit(one, published)
-    assert (made.published, made.golden, made.strict, made.text, made.repeated) == (3, 3, 1, 1, 1)
+    assert (made.published, made.golden, made.repeated) == (3, 3, 1)
+    assert (made.strict, made.half, made.merged) == (1, 1, 1)
     assert total(f1([made])) == pytest.approx(2 * 1 / (3 + 3))
     assert total(f1([made], "loose")) == pytest.approx(2 * 1 / (2 + 3))
     assert total(precision([made])) == pytest.approx(1 / 3)
     assert total(recall([made])) == pytest.approx(1 / 3)
-    assert credit(one, (Group((0, 1), 1, 1.0),)).text == 2
-    assert credit(one, ()) == replace(made, published=0, strict=0, text=0, repeated=0)
+    both = credit(one, (Group((0, 1), 1, 1.0),))
+    assert (both.strict, both.half, both.merged) == (2, 1, 1)
+    lump = credit(one, (Group((0, 2, 4), 2, 1.0),))
+    assert (lump.strict, lump.half, lump.merged) == (0, 0, 1)
+    assert credit(one, ()) == replace(made, published=0, strict=0, half=0, merged=0, repeated=0)
 
 
 def test_bcubed_and_pairs_by_hand() -> None:

@@ -168,6 +168,17 @@ def _protocol(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) ->
     return published
 
 
+def _lump(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:
+    """One group; its spokesman is that of the largest group in it."""
+    return {
+        pull.name: tuple(
+            Group(tuple(range(len(pull.comments))), group.told, 1.0)
+            for group in _by_size(pull, merger(pull, ALIKE_MIN))[:1]
+        )
+        for pull in scored
+    }
+
+
 def _learned(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger, alike: float) -> dict[str, Published]:
     """Without labels: reviewers are learned from all changes; the cut is for those that are scored."""
     cases = (_case(pull, group) for pull in (*scored, *others) for group in merger(pull, alike))
@@ -189,14 +200,14 @@ def _surest(pulls: Sequence[Pull], sure: Sequence[Sequence[tuple[float, Group]]]
 
 def _at_least(pulls: Sequence[Pull], merger: Merger, k: int) -> dict[str, Published]:
     return {
-        pull.name: tuple(
-            sorted(
-                (group for group in merger(pull, ALIKE_MIN) if len(_by(pull, group)) >= k),
-                key=lambda group: (-len(_by(pull, group)), group.members),
-            )
-        )
+        pull.name: tuple(group for group in _by_size(pull, merger(pull, ALIKE_MIN)) if len(_by(pull, group)) >= k)
         for pull in pulls
     }
+
+
+def _by_size(pull: Pull, groups: Sequence[Group]) -> list[Group]:
+    """Groups of most reviewers first, by what their spokesmen say where they are equal."""
+    return sorted(groups, key=lambda group: (-len(_by(pull, group)), pull.comments[group.told].remark.text))
 
 
 def _by(pull: Pull, group: Group) -> frozenset[str]:
@@ -219,5 +230,6 @@ ARMS: Final = (
     Arm("best-single", "one reviewer, chosen on other repositories", _best_single, labels=True),
     Arm("protocol", "the review protocol's own merge; raised by more than half, as nobody voted", _protocol),
     Arm("union", "every group", at_least(1)),
+    Arm("lump", "all comments on a change as one group: what a reading makes of too much merging", _lump),
 )
 """Those that see no label of what is scored."""

@@ -4,7 +4,7 @@
    comments on other changes, with `PRIOR` comments at the mean precision added) and on the log of how many comments
    the reviewer made on this change: who says much is right less often.
 2. A group's score is that of a noisy or, Σ −log(1 − p) over its reviewers.
-3. A logistic regression on the score gives the probability that the group is about a golden issue.
+3. A logistic regression on the score gives the probability that the group's spokesman matches a golden issue.
 
 Everything is fitted on the changes given. While fitting 3, the score of a change comes from a fit of 1 without it.
 """
@@ -42,7 +42,7 @@ class Labelled:
     group: tuple[float, ...]
 
     def probability(self, pull: Pull, group: Group) -> float:
-        """That a group on a change is about something a judge wants found."""
+        """That what a group publishes on a change is something a judge wants found."""
         return _chance(self.group, (1.0, _score(pull, group, self.precisions, self.mean, self.comment)))
 
 
@@ -59,8 +59,7 @@ def fit_labelled(grouped: Grouped) -> Labelled:
         known, mean = _precisions(others)
         weights = _comment_model(others)
         for group in groups:
-            wanted = any(pull.comments[place].matches for place in group.members)
-            rows.append(((1.0, _score(pull, group, known, mean, weights)), wanted))
+            rows.append(((1.0, _score(pull, group, known, mean, weights)), bool(pull.comments[group.told].matches)))
     precisions, mean = _precisions(pulls)
     return Labelled(precisions, mean, _comment_model(pulls), logistic(rows))
 

@@ -46,7 +46,7 @@ class Reviewed:
     """What was measured.
 
     Attributes:
-        rows: one per change and arm: data, pr, repo, arm, published, golden, strict, text, repeated.
+        rows: one per change and arm: data, pr, repo, arm, published, golden, strict, half, merged, repeated.
         files: name and number of changes of each file that was read.
     """
 
@@ -130,7 +130,8 @@ def _row(stem: str, pull: Pull, arm: str, one: Credit) -> dict[str, Any]:
         "published": one.published,
         "golden": one.golden,
         "strict": one.strict,
-        "text": one.text,
+        "half": one.half,
+        "merged": one.merged,
         "repeated": one.repeated,
     }
 
@@ -151,9 +152,10 @@ class _Taken:
             self._measured(arm, "recall_strict", recall(made)),
             self._measured(arm, "published_per_change", [Item(one.pull, one.published) for one in made]),
         ]
-        for repo in sorted({pull.repo for pull in self.pulls}):
+        repos = sorted({pull.repo for pull in self.pulls})
+        for repo in repos if len(repos) > 1 else ():
             mine = [one for pull, one in zip(self.pulls, made, strict=True) if pull.repo == repo]
-            found.append(self._measured(arm, "f1_strict", f1(mine), repo))
+            found += [self._measured(arm, f"f1_{reading}", f1(mine, reading), repo) for reading in READINGS]
         return found
 
     def of_merges(self, merger: Merger) -> list[Measured]:

@@ -1,13 +1,16 @@
 """What a published review is worth, and what a merge is worth, against a judge's matches.
 
-A *published* review is a list of groups of comments, each with its spokesman. Three readings of F1 = 2 TP / (groups
-published + golden issues), each summed over changes before it is divided:
+A *published* review is a list of groups of comments, each with its spokesman. Readings of F1 = 2 TP / (groups published
++ golden issues), summed over changes before it is divided; every golden issue counts once, and a group that finds
+nothing new is a false positive:
 
-- `strict`: a group is credited with the golden issue that most of its comments match (ties: the lowest id), if any.
-  Every golden issue counts once. A group that matches nothing and a second group on an issue are false positives.
-- `text`: only the words that are published count, by the benchmark's own convention: TP are the distinct golden issues
-  that spokesmen match. Stricter than `strict` on merged comments; it suffers where the judge missed a match.
-- `loose`: as `strict`, but a further group on an issue that was credited is no false positive: it is left out.
+- `strict`: only the words that are published count. TP are the distinct golden issues that spokesmen match: the
+  benchmark's own convention, with the ensemble as one more reviewer. It suffers where the judge missed a match.
+- `half`: a group finds the issue that most of its comments match (ties: the lowest id), if at least half of its judged
+  comments do.
+- `merged`: a group finds the issue that most of its comments match, however few. It rewards merging too much: a single
+  group of all comments on a change finds an issue on nearly every change (the arm `lump`).
+- `loose`: as `merged`, but a further group on an issue that was found is left out instead of counted as false.
 
 A merge is compared with the matches alone: two comments are the same where they share a golden issue. `bcubed` and
 `pairs` look at comments that match something, and at the judged company they are in (A. Bagga, B. Baldwin,
@@ -41,31 +44,36 @@ class Credit:
     published: int
     golden: int
     strict: int
-    text: int
+    half: int
+    merged: int
     repeated: int
 
 
 READINGS: Final[Mapping[str, Callable[[Credit], tuple[int, int]]]] = {
     "strict": lambda one: (one.strict, one.published),
-    "text": lambda one: (one.text, one.published),
-    "loose": lambda one: (one.strict, one.published - one.repeated),
+    "half": lambda one: (one.half, one.published),
+    "merged": lambda one: (one.merged, one.published),
+    "loose": lambda one: (one.merged, one.published - one.repeated),
 }
 """Reading to (true positives, groups that count as published) of a `Credit`."""
 
 
 def credit(pull: Pull, published: Published) -> Credit:
     """Score what was published on one change."""
-    found: set[int] = set()
     said: set[int] = set()
+    halves: set[int] = set()
+    found: set[int] = set()
     repeated = 0
     for group in published:
+        said |= pull.comments[group.told].matches
         counts = Counter(issue for place in group.members for issue in pull.comments[place].matches)
         if counts:
             issue = min(counts, key=lambda one: (-counts[one], one))
             repeated += issue in found
             found.add(issue)
-        said |= pull.comments[group.told].matches
-    return Credit(pull.name, len(published), len(pull.golden), len(found), len(said), repeated)
+            if 2 * counts[issue] >= sum(pull.comments[place].judged for place in group.members):
+                halves.add(issue)
+    return Credit(pull.name, len(published), len(pull.golden), len(said), len(halves), len(found), repeated)
 
 
 def f1(credits_: Iterable[Credit], reading: str = "strict") -> list[Item]:
