@@ -14,9 +14,10 @@ from .debated import Debated, Said, leaders, tally
 from .policy import POLICIES, Ask, Policy, Verdict, policy_named
 from .pooling import Pool, Weighing, followers, shares, trust
 from .reliability import Question, Reliabilities, learn_reliabilities, log_odds, posterior
-from .replay import Replayed, replay
+from .replay import Replayed, learn_run, replay
 from .sampling import beta_lead, overturn, vote_value
 from .suspicion import suspicions
+from .urn import Urn, learn_urn, urn_gain
 
 __all__ = [
     "POLICIES",
@@ -28,6 +29,7 @@ __all__ = [
     "Reliabilities",
     "Replayed",
     "Said",
+    "Urn",
     "Verdict",
     "Weighing",
     "abstaining",
@@ -37,6 +39,8 @@ __all__ = [
     "followers",
     "leaders",
     "learn_reliabilities",
+    "learn_run",
+    "learn_urn",
     "log_odds",
     "overturn",
     "policy_named",
@@ -46,5 +50,6 @@ __all__ = [
     "suspicions",
     "tally",
     "trust",
+    "urn_gain",
     "vote_value",
 ]

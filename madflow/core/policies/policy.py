@@ -4,17 +4,22 @@ A policy looks at a debate as far as it was seen (`Debated`) and says what to do
 a round, or a `Stop` with its reason and numbers. At the end it gives a `Verdict`. It keeps no state. What it may know
 of other debates is `Reliabilities`, which `learn` makes from the first rounds of the run, without labels.
 
-Inside a round seats are asked at once (`ask="all"`), or a few first and then one by one while another vote is worth it:
+In the first round seats are asked at once (`ask="all"`, or a panel of no more than `ask_whole`), or `ask_first` of them
+drawn by lot, and then one by one while another vote is worth it, the most reliable first as far as that is known:
 - `lead:N`: until the leader is N votes ahead;
 - `beta:P`: until it is truly ahead with probability P (`sampling.beta_lead`);
-- `value:V`: until one more vote raises the share of the answer by less than V (`sampling.vote_value`).
+- `value:V`: until one more vote raises the share of the answer by less than V (`sampling.vote_value`);
+- `urn:V`: while the best plan raises it by more than V a vote, with the agreement learned in the run (`urn.urn_gain`).
 Whatever the rule, asking ends once the seats left cannot change who leads the count.
 
 A next round is held, up to the policy's own limit and the debate's, unless
 - `never`; `always` holds all of them;
 - `met`: the votes of the last round, over all seats, meet a majority; `unanimous`: they are all the same;
 - `tied`: one answer has a greater share than every other, with the shares as this policy counts them;
-- `confident:C`: the greatest share is C or more.
+- `confident:C`: the greatest share is C or more,
+or, where `round_price` is above 0, a vote of it is not expected to raise the share of the answer by so much: whoever
+disagrees about everything does not agree for being asked again. A later round begins with `ask_first` seats, the most
+reliable ones, and goes on one by one until the rule that called for it is met.
 
 Every rule depends on seats only through what they said: no seat is first.
 """
@@ -22,8 +27,8 @@ Every rule depends on seats only through what they said: no seat is first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ...errors import ConfigError
@@ -32,20 +37,30 @@ from .debated import Debated, leaders, tally
 from .pooling import FOLLOWED, Pool, Weighing, shares, trust
 from .reliability import Reliabilities, learn_reliabilities
 from .sampling import beta_lead, vote_value
+from .urn import Urn, learn_urn, urn_gain
 
 __all__ = ["POLICIES", "Ask", "Policy", "Verdict", "policy_named"]
 
 _TIE: Final = 1e-9  # shares that differ by less are equal: rounding must not pick a winner
-_ASK: Final = re.compile(r"all|lead:([1-9][0-9]{0,2})|beta:(0?\.[0-9]{1,6})|value:(0?\.[0-9]{1,6})", re.ASCII)
+_GAIN: Final = 1e-9  # an expected gain below is rounding
+_ASK: Final = re.compile(r"all|lead:[1-9][0-9]{0,2}|(beta|value|urn):0?\.[0-9]{1,6}", re.ASCII)
 _GO_ON: Final = re.compile(r"never|always|met|unanimous|tied|confident:(0?\.[0-9]{1,6})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask `seats` more seats in `round` (1-based); which ones is the caller's choice."""
+    """Ask `seats` more seats in `round` (1-based), those of the lowest `rank` first, by lot among equals.
+
+    A seat that is not in `rank` has rank 0; an empty one leaves it all to the lot.
+    """
 
     round: int
     seats: int
+    rank: Mapping[str, int] = field(default_factory=dict)
+
+    def chosen(self, drawn: Sequence[str]) -> tuple[str, ...]:
+        """Who is asked, of seats that may still be asked, in the order in which the lot drew them."""
+        return tuple(sorted(drawn, key=lambda seat: self.rank.get(seat, 0))[: self.seats])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +91,9 @@ class Policy:
 
     Attributes:
         ask, ask_first: how seats are asked inside a round, and how many are asked before the rule is looked at.
+        ask_whole: panels of so many seats or fewer are asked whole in the first round: all their seats get known.
         go_on, rounds_max: when another round is held, and how many there may be.
+        round_price: what a vote of a later round has to be worth, in shares; 0: nothing.
         pool, weighing, followed: which votes count, and how much.
         abstain_below: the confidence under which the verdict abstains; 0 never does.
 
@@ -87,8 +104,10 @@ class Policy:
     name: str
     ask: str = "all"
     ask_first: int = 1
+    ask_whole: int = 0
     go_on: str = "never"
     rounds_max: int = 1
+    round_price: float = 0.0
     pool: Pool = "first"
     weighing: Weighing = "equal"
     followed: float = 1.0
@@ -96,38 +115,53 @@ class Policy:
 
     def __post_init__(self) -> None:
         if not _ASK.fullmatch(self.ask):
-            raise ConfigError(f"policy {self.name}: ask is all, lead:N, beta:0.P or value:0.V (ask={self.ask!r})")
+            raise ConfigError(
+                f"policy {self.name}: ask is all, lead:N, beta:0.P, value:0.V or urn:0.V (ask={self.ask!r})"
+            )
         if not _GO_ON.fullmatch(self.go_on):
             raise ConfigError(
                 f"policy {self.name}: go_on is never, always, met, unanimous, tied or confident:0.C "
                 f"(go_on={self.go_on!r})"
             )
-        if self.ask_first < 1 or self.rounds_max < 1:
+        if self.ask_first < 1 or self.rounds_max < 1 or self.ask_whole < 0:
             raise ConfigError(
-                f"policy {self.name}: ask_first and rounds_max are at least 1 "
-                f"(ask_first={self.ask_first}, rounds_max={self.rounds_max})"
+                f"policy {self.name}: ask_first and rounds_max are at least 1, ask_whole at least 0 "
+                f"(ask_first={self.ask_first}, rounds_max={self.rounds_max}, ask_whole={self.ask_whole})"
             )
-        if not (0 <= self.followed <= 1 and 0 <= self.abstain_below <= 1):
+        if not all(0 <= part <= 1 for part in (self.followed, self.abstain_below, self.round_price)):
             raise ConfigError(
-                f"policy {self.name}: followed and abstain_below are 0 to 1 "
-                f"(followed={self.followed}, abstain_below={self.abstain_below})"
+                f"policy {self.name}: followed, abstain_below and round_price are 0 to 1 "
+                f"(followed={self.followed}, abstain_below={self.abstain_below}, round_price={self.round_price})"
             )
 
     def learn(self, run: Iterable[Debated]) -> Reliabilities:
         """What the first rounds of a run say about its seats; nothing where this policy does not weigh by it."""
-        if self.weighing != "reliability":
-            return Reliabilities()
-        return learn_reliabilities((debated.votes(1), debated.choices) for debated in run)
+        known = list(run)
+        learned = Reliabilities()
+        if self.weighing == "reliability":
+            learned = learn_reliabilities((debated.votes(1), debated.choices) for debated in known)
+            if self.ask != "all":
+                learned = replace(learned, rank=learned.ranked())
+        if self.ask.startswith("urn:") or self.round_price:
+            learned = replace(learned, urn=learn_urn(known))
+        return learned
+
+    def opening(self, debated: Debated) -> int:
+        """How many seats the first round begins with, whatever is known."""
+        seats = len(debated.seats)
+        return seats if self.ask == "all" or seats <= self.ask_whole else min(self.ask_first, seats)
 
     def next(self, debated: Debated, learned: Reliabilities) -> Ask | Stop:
         """What to do now."""
         held = max(1, len(debated.rounds))
         asked = len(debated.rounds[held - 1]) if debated.rounds else 0
-        more = self._more(debated, held, asked)
+        if asked < self.opening(debated) and held == 1:
+            return Ask(1, self.opening(debated) - asked)
+        more = self._more(debated, learned, held, asked)
         if more:
-            return Ask(held, more)
+            return Ask(held, more, learned.rank)
         if held < min(self.rounds_max, debated.rounds_max) and self._goes_on(debated, learned):
-            return Ask(held + 1, len(debated.seats) if self.ask == "all" else min(self.ask_first, len(debated.seats)))
+            return Ask(held + 1, self._first(debated), learned.rank)
         return self._stop(debated, learned, held)
 
     def decide(self, debated: Debated, learned: Reliabilities) -> Verdict:
@@ -151,26 +185,42 @@ class Policy:
     def _sure(self, debated: Debated, learned: Reliabilities, counted: Mapping[str, float]) -> Mapping[str, float]:
         return trust(debated, learned, self.pool, self.followed) if self.weighing == "reliability" else counted
 
-    def _more(self, debated: Debated, number: int, asked: int) -> int:
-        """How many more seats to ask in the round that is being held."""
+    def _first(self, debated: Debated) -> int:
+        """How many seats a later round begins with."""
+        return len(debated.seats) if self.ask == "all" else min(self.ask_first, len(debated.seats))
+
+    def _more(self, debated: Debated, learned: Reliabilities, number: int, asked: int) -> int:
+        """How many more seats to ask in the round that is being held, after its opening."""
         left = len(debated.seats) - asked
         if self.ask == "all" or left == 0:
             return left
-        if asked < self.ask_first:
-            return min(left, self.ask_first - asked)
+        if number > 1:
+            return self._first(debated) - asked if asked < self._first(debated) else int(self._unmet(debated, learned))
         leader, second, others = _counts(debated.votes(number))
-        if leader - second > left:
-            return 0
         rule, _, value = self.ask.partition(":")
-        if rule == "lead":
-            enough = leader - second >= int(value)
+        if leader - second > left:
+            more = False
+        elif rule == "lead":
+            more = leader - second < int(value)
         elif rule == "beta":
-            enough = leader > 0 and beta_lead(leader, second) >= float(value)
+            more = leader == 0 or beta_lead(leader, second) < float(value)
+        elif rule == "value":
+            more = leader == 0 or vote_value(leader, second, others, left) >= float(value)
         else:
-            enough = leader > 0 and vote_value(leader, second, others, left) < float(value)
-        return 0 if enough else 1
+            more = self._gain(debated, learned.urn, left, float(value)) > _GAIN
+        return int(more)
+
+    def _gain(self, debated: Debated, urn: Urn, left: int, price: float) -> float:
+        """What asking `left` more is worth after the first round's votes."""
+        return urn_gain(list(tally(debated.votes(1)).values()), left, urn.alpha(debated.rounds[0]), price)
 
     def _goes_on(self, debated: Debated, learned: Reliabilities) -> bool:
+        if not self._unmet(debated, learned):
+            return False
+        return not self.round_price or self._gain(debated, learned.urn, len(debated.seats), self.round_price) > _GAIN
+
+    def _unmet(self, debated: Debated, learned: Reliabilities) -> bool:
+        """Whether the rule for going on calls for another round, or for more of a later one."""
         rule, _, value = self.go_on.partition(":")
         if rule in ("never", "always"):
             return rule == "always"
@@ -186,7 +236,8 @@ class Policy:
         return max(counted.values(), default=0.0) < float(value)
 
     def _stop(self, debated: Debated, learned: Reliabilities, held: int) -> Stop:
-        """Why asking ends, in words of stopping.py: `unassailable`, `converged` (a rule is met) or `max_rounds`."""
+        """Why asking ends, in words of stopping.py: `unassailable`, `converged` (a rule is met), `deadlock` (none is,
+        and another round is not worth its price) or `max_rounds`."""
         spoken = debated.rounds[held - 1] if debated.rounds else ()
         votes = debated.votes(held)
         leader, second, _others = _counts(votes)
@@ -195,7 +246,10 @@ class Policy:
         if left and leader - second > left:
             return Stop("unassailable", numbers)
         limit = min(self.rounds_max, debated.rounds_max)
-        settled = self.go_on not in ("never", "always") and not self._goes_on(debated, learned)
+        unmet = self._unmet(debated, learned)
+        if not left and unmet and self.go_on != "never" and held < limit:
+            return Stop("deadlock", {**numbers, "go_on": self.go_on, "round_price": str(self.round_price)})
+        settled = self.go_on not in ("never", "always") and not unmet
         done = bool(leaders(votes)) and (left > 0 or settled)
         return Stop(
             "converged" if done else "max_rounds",
@@ -230,10 +284,12 @@ POLICIES: Final[Mapping[str, Policy]] = {
         Policy("reliable", weighing="reliability"),
         Policy(
             "robust",
-            ask="value:0.001",
-            ask_first=3,
+            ask="urn:0.005",
+            ask_first=2,
+            ask_whole=3,
             go_on="confident:0.7",
             rounds_max=2,
+            round_price=0.04,
             pool="all",
             weighing="reliability",
             followed=FOLLOWED,

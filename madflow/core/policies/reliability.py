@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ...errors import ConfigError
+from .urn import Urn
 
 __all__ = ["RELIABILITY_UNKNOWN", "Question", "Reliabilities", "learn_reliabilities", "log_odds", "posterior"]
 
@@ -46,6 +47,7 @@ _PRIOR: Final = (2.0, 2.0)
 _FLOOR: Final = 0.01  # one coin never gets certain: a weight stays below log(99 (K − 1))
 _STEPS_MAX: Final = 500
 _CLOSE: Final = 1e-9
+_RANK_DIGITS: Final = 6
 
 Question = tuple[Mapping[str, str], int]
 """(seat to answer, how many answers there can be, at least 2)."""
@@ -59,16 +61,26 @@ class Reliabilities:
         by_seat: 0.01 to 0.99, by seats in order; empty where nothing was seen, or the panel is not above chance.
         questions: how many were answered at all.
         steps: iterations taken; settled: whether the last one moved no seat by more than 1e-9.
+        urn: how much the panel's replies agree, where the policy looks at it.
+        rank: whom the policy asks first: 0 is the best; empty where it does not choose.
     """
 
     by_seat: Mapping[str, float] = field(default_factory=dict)
     questions: int = 0
     steps: int = 0
     settled: bool = True
+    urn: Urn = field(default_factory=Urn)
+    rank: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, seat: str) -> float:
         """A seat's reliability, `RELIABILITY_UNKNOWN` if it was never seen."""
         return self.by_seat.get(seat, RELIABILITY_UNKNOWN)
+
+    def ranked(self) -> dict[str, int]:
+        """Seat to its place by reliability, 0 for the best, by seats in order; seats within 1e-6 share a place."""
+        level = {seat: round(found, _RANK_DIGITS) for seat, found in self.by_seat.items()}
+        places = {found: place for place, found in enumerate(sorted(set(level.values()), reverse=True))}
+        return {seat: places[found] for seat, found in sorted(level.items())}
 
 
 def learn_reliabilities(questions: Iterable[Question], prior: tuple[float, float] = _PRIOR) -> Reliabilities:

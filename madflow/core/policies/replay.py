@@ -1,11 +1,14 @@
 """What a policy would have done on debates that were held: rounds are revealed as it asks for them, never earlier.
 
-All debates of a run go forward together, one step at a time. Before each step the policy learns from what all of them
-have revealed so far, so its reliabilities never rest on a reply it did not ask for.
+What a policy learns of a run must rest on nothing that it does not ask for. So it learns in three steps (`learn_run`):
+every debate opens with the seats that the policy asks first whatever it knows; what they say tells how much the panel
+agrees and whom to ask next; the first rounds are then held to their end, and what was asked for in them tells how
+reliable each seat is. Whom and how many to ask stays as it was learned from the openings: so each debate, held on its
+own with what was learned, asks in its first round for what it was learned from, and for nothing else.
 
-Where a policy asks some seats of a round only, they come in the order of a digest of what they said: an order that is
-as good as random, the same in every replay, and blind to the names and places of seats. Seats that the recording of a
-round lacks come last, silent, and are no calls.
+Where a policy asks some seats of a round only, they are drawn in an order of digests of what the row and the seats
+hold: as good as random, the same in every replay, and blind to the names and places of seats. Seats that the recording
+of a round lacks come last, silent, and are no calls.
 """
 
 from __future__ import annotations
@@ -14,12 +17,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..stopping import Stop
 from .debated import Debated, Said
-from .policy import Policy, Verdict
+from .policy import Ask, Policy, Verdict
 from .reliability import Reliabilities
 
-__all__ = ["Replayed", "replay"]
+__all__ = ["Replayed", "learn_run", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +39,66 @@ class Replayed:
     calls: int
 
 
+def learn_run(policy: Policy, run: Sequence[Debated]) -> Reliabilities:
+    """What a policy learns of a run from the replies of the first rounds that it asks for.
+
+    Args:
+        run: debates whose first round is whole and in the order in which the lot draws seats; later ones are not read.
+    """
+    opened = [_shown(debated, 1, debated.rounds[0][: policy.opening(debated)]) for debated in run if debated.rounds]
+    known = policy.learn(opened)
+    first = [_first_round(policy, debated, known) for debated in run if debated.rounds]
+    return replace(policy.learn(first), urn=known.urn, rank=known.rank)
+
+
 def replay(policy: Policy, run: Sequence[Debated]) -> list[Replayed]:
     """Hold the debates of one run again; one result each, in their order.
 
     A seat that was asked in a round and gave nothing must be in it with the answer None, to be counted as a call.
     """
     prints = _fingerprints(run)
-    arrivals = [[_arrivals(debated, spoken, prints) for spoken in debated.rounds] for debated in run]
-    seen = [replace(debated, rounds=(), rounds_max=max(1, len(debated.rounds))) for debated in run]
-    going = list(range(len(run)))
-    learned = Reliabilities()
-    while going:
-        still = []
-        for place in going:
-            step = policy.next(seen[place], learned)
-            if isinstance(step, Stop) or not arrivals[place]:
-                continue
-            seen[place] = _revealed(seen[place], arrivals[place], step.round, step.seats)
-            still.append(place)
-        going = still
-        learned = policy.learn(seen)
-    calls = [_calls(debated, full) for debated, full in zip(seen, run, strict=True)]
-    return [Replayed(policy.decide(debated, learned), debated, n) for debated, n in zip(seen, calls, strict=True)]
+    drawn = [
+        replace(debated, rounds=tuple(_arrivals(debated, spoken, prints) for spoken in debated.rounds))
+        for debated in run
+    ]
+    learned = learn_run(policy, drawn)
+    return [_replayed(policy, whole, recorded, learned) for whole, recorded in zip(drawn, run, strict=True)]
 
 
-def _arrivals(debated: Debated, spoken: Sequence[Said], prints: Mapping[str, str]) -> list[Said]:
+def _replayed(policy: Policy, whole: Debated, recorded: Debated, learned: Reliabilities) -> Replayed:
+    seen = replace(whole, rounds=(), rounds_max=max(1, len(whole.rounds)))
+    while whole.rounds and isinstance(step := policy.next(seen, learned), Ask):
+        seen = _asked(seen, whole, step)
+    return Replayed(policy.decide(seen, learned), seen, _calls(seen, recorded))
+
+
+def _first_round(policy: Policy, whole: Debated, learned: Reliabilities) -> Debated:
+    seen = replace(whole, rounds=(), rounds_max=1)
+    while isinstance(step := policy.next(seen, learned), Ask):
+        seen = _asked(seen, whole, step)
+    return seen
+
+
+def _asked(seen: Debated, whole: Debated, step: Ask) -> Debated:
+    spoken = seen.rounds[step.round - 1] if step.round <= len(seen.rounds) else ()
+    heard = {said.seat for said in spoken}
+    left = {said.seat: said for said in whole.rounds[step.round - 1] if said.seat not in heard}
+    return _shown(seen, step.round, (*spoken, *(left[seat] for seat in step.chosen(tuple(left)))))
+
+
+def _shown(seen: Debated, number: int, spoken: Sequence[Said]) -> Debated:
+    return replace(seen, rounds=(*seen.rounds[: number - 1], tuple(spoken)))
+
+
+def _arrivals(debated: Debated, spoken: Sequence[Said], prints: Mapping[str, str]) -> tuple[Said, ...]:
     lacking = sorted(set(debated.seats) - {said.seat for said in spoken})
-    ordered = sorted(spoken, key=lambda said: (_digest(said), prints[said.seat], said.seat))
-    return [*ordered, *(Said(seat, None) for seat in lacking)]
+    lot = "".join(sorted(_digest(said) for said in spoken))
+
+    def draw(said: Said) -> tuple[str, str, str]:
+        print_ = prints.get(said.seat, "")
+        return hashlib.sha256((lot + print_).encode()).hexdigest(), _digest(said), said.seat
+
+    return (*sorted(spoken, key=draw), *(Said(seat, None) for seat in lacking))
 
 
 def _calls(seen: Debated, full: Debated) -> int:
@@ -78,16 +112,10 @@ def _digest(said: Said) -> str:
 
 
 def _fingerprints(run: Sequence[Debated]) -> dict[str, str]:
-    """Seat to a digest of all it said in the run: tells seats apart that said the same, whatever they are called."""
+    """Seat to a digest of all it said in first rounds: tells seats apart that said the same, whatever their names."""
     said: dict[str, list[str]] = {}
     for debated in run:
-        for spoken in debated.rounds:
+        for spoken in debated.rounds[:1]:
             for one in spoken:
                 said.setdefault(one.seat, []).append(_digest(one))
     return {seat: hashlib.sha256("".join(sorted(all_of)).encode()).hexdigest() for seat, all_of in said.items()}
-
-
-def _revealed(seen: Debated, arrivals: Sequence[Sequence[Said]], number: int, count: int) -> Debated:
-    spoken = len(seen.rounds[number - 1]) if number <= len(seen.rounds) else 0
-    shown = tuple(arrivals[number - 1][: spoken + count])
-    return replace(seen, rounds=(*seen.rounds[: number - 1], shown))

@@ -1,32 +1,31 @@
 """How much another vote is worth on this question, learned from how much a run's replies agree: no label is read.
 
-The model is Hoppe's urn. Of n votes so far, c_k for answer k, the next one is
+The model is Hoppe's urn. Of n votes so far, c_k of them for answer k, the next one is
 
     answer k with probability c_k / (n + α),    an answer that nobody gave yet with probability α / (n + α):
 
-a small α means a question on which everybody agrees. Questions differ, and what tells them apart before many votes
-are in is how long the replies are: where a model has to reason longer, it agrees less with itself. So
+a small α means a question on which everybody agrees. Questions differ, and what tells them apart before many votes are
+in is how long the replies are: where a model has to reason longer, it agrees less with itself. So
 
-    log α_i = a + b (x_i − x̄),    x_i: mean of log(1 + characters) over the first replies to question i, x̄: over the run
+    log α_i = a + b (x_i − x̄),    x_i: mean of log(1 + characters) over the replies to question i, x̄: over the run,
 
-with one a and one b for the run, by maximum posterior likelihood. A question with n votes for k distinct answers
-contributes α^k / (α (α + 1) … (α + n − 1)), the order of votes cancels, and a rule of when to stop asking that looks
-at nothing else than these votes does not bias it. In logits this is a logistic regression of "a new answer or
-a known one" with the offset −log n, so it is concave and Newton's method finds its only maximum. Prior: as if one pair of replies
-of average length had agreed and one had not (agreement within a pair, 1 / (1 + α), is Beta(2, 2)); b is normal, 0 ± 1.
-Without texts, b is 0.
+with one a and one b for the run, the mode of their posterior. A question with n votes for k distinct answers
+contributes α^k / (α (α + 1) … (α + n − 1)): the order of votes cancels, and a rule for stopping that looks at these
+votes only does not bias it. In logits this is a logistic regression of "new" on x with the offset −log n, so it is
+concave and Newton's method finds its only maximum. The prior is one pair of replies of average length that agreed and
+one that did not, which makes the chance to agree, 1 / (1 + α), Beta(2, 2); b is normal, 0 ± 1. Without texts b is 0.
 
-What a vote is worth follows by looking ahead (`urn_gain`): the share of the chosen answer is what asking can raise, each
-vote has a price in the same unit, and the best plan of asking and stopping is found backwards from the last vote. Shares
-stand in for the chance to be right: samples of one model are right about as often as they agree. Answers that cannot overtake
-any more within the horizon are not told apart.
+What a vote is worth follows by looking ahead (`urn_gain`). What asking can raise is the share of the chosen answer; a
+vote has a price in the same unit; the best plan of asking and stopping is found backwards from the last vote. Shares
+stand in for the chance to be right: samples of one model are right about as often as they agree. Answers that cannot
+overtake any more are not told apart.
 
 Votes are taken to be alike, whoever gives them, and the urn knows no list of options.
 
 Sources: F. M. Hoppe, "Pólya-like urns and the Ewens' sampling formula", J. Math. Biology 20 (1984); W. J. Ewens, "The
-sampling theory of selectively neutral alleles", Theor. Popul. Biology 3 (1972) (the likelihood); empirical Bayes: B.
-Efron, C. Morris, J. Amer. Stat. Assoc. 68 (1973); the backward induction is Wald's sequential decision with a price a
-sample (R. Bellman, "Dynamic Programming", 1957). The reply's length as the covariate is ours.
+sampling theory of selectively neutral alleles", Theor. Popul. Biology 3 (1972) (the likelihood); B. Efron, C. Morris,
+"Stein's estimation rule and its competitors: an empirical Bayes approach", J. Amer. Stat. Assoc. 68 (1973); the price a
+sample and the backward induction: A. Wald, "Statistical Decision Functions" (1950). Length as the covariate is ours.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from functools import lru_cache
 from typing import Final
 
 from ...errors import ConfigError
-from .debated import Debated, Said, tally
+from .debated import Debated, Said
 
 __all__ = ["URN_HORIZON_MAX", "Urn", "learn_urn", "urn_gain"]
 
@@ -141,8 +140,11 @@ def _newton(cases: Sequence[tuple[float, int, int]], level: float, slope: float)
     cross = math.fsum(x * bend for x, (_, bend) in zip(xs, rises, strict=True))
     square = math.fsum([1.0, *(x * x * bend for x, (_, bend) in zip(xs, rises, strict=True))])
     whole = curve * square - cross * cross  # above 0: the prior on the slope makes it so
-    steps = (square * up - cross * tilt) / whole, (curve * tilt - cross * up) / whole
-    return tuple(min(_STRIDE_MAX, max(-_STRIDE_MAX, step)) for step in steps)  # type: ignore[return-value]
+    by_level, by_slope = (square * up - cross * tilt) / whole, (curve * tilt - cross * up) / whole
+    return (
+        min(_STRIDE_MAX, max(-_STRIDE_MAX, by_level)),
+        min(_STRIDE_MAX, max(-_STRIDE_MAX, by_slope)),
+    )
 
 
 def _contenders(counts: tuple[int, ...], others: int, ahead: int) -> tuple[tuple[int, ...], int]:
