@@ -48,6 +48,7 @@ SIDEWAYS = {
     ("cli", "server"),
     ("crews", "prompts"),
     ("evals", "debate"),
+    ("evals", "testing"),
     ("review", "debate"),
 }
 # Each third-party package that is hidden behind one door.

@@ -25,12 +25,14 @@ from ..clock import SystemClock
 from ..core.protocols.subject import rfc3339
 from ..errors import ConfigError, ResumeRefused
 from .arms import arm_named
+from .ensembles import load_reviews
 from .files import make_folder, replace_file, sole_writer
 from .loading import load_files
 from .metrics import accuracy
-from .records import Outcome
+from .records import Outcome, Recording
 from .results import RESULTS, ArmMade, Code, DataFile, Failed, Results
 from .scoring import Scorer, check_measures, stem
+from .special import Parts, reviews, simulations
 from .stamps import code_stamp, digest_of, file_digest
 from .suites import ENDINGS, RECORDED, Group, Suite, list_suites, load_suite, shipped_data
 from .work import Failure, Item, Made, Store, cut, item_of, outcomes_of, perform
@@ -38,7 +40,7 @@ from .work import Failure, Item, Made, Store, cut, item_of, outcomes_of, perform
 if TYPE_CHECKING:
     from .load import Row
 
-__all__ = ["MANIFEST", "SEED", "Progress", "Ran", "choose", "run_suites"]
+__all__ = ["MANIFEST", "SEED", "Progress", "Ran", "choose", "outcome_line", "run_suites"]
 
 MANIFEST: Final = "manifest.json"
 SEED: Final = 0
@@ -76,6 +78,7 @@ class _Prepared:
     digests: dict[str, str]
     files: dict[str, Path]
     rows: list[Row]
+    counts: dict[str, int]
     groups: list[Group] = field(default_factory=list)
     pieces: dict[int | None, dict[str, list[Row]]] = field(default_factory=dict)
     items: dict[tuple[str, int | None], dict[str, Item]] = field(default_factory=dict)
@@ -142,7 +145,8 @@ def run_suites(
     began = time.monotonic()
     code = code_stamp()
     found = [_find(suite, folders) for suite in suites]
-    paths = sorted({path for files in found for path in files.values()})
+    held = [files for suite, files in zip(suites, found, strict=True) if suite.source != "reviews"]
+    paths = sorted({path for files in held for path in files.values()})
     on_progress(Progress(0, len(paths), "reading the data"))
     loaded = dict(zip(paths, load_files(paths, workers), strict=True))
     prepared = [_prepare(suite, files, loaded, limit, code.digest) for suite, files in zip(suites, found, strict=True)]
@@ -160,13 +164,14 @@ def run_suites(
         for number, one in enumerate(prepared):
             on_progress(Progress(number, len(prepared), f"scoring {one.suite.name}"))
             taken = _Taken(code, command, {"workers": workers, "limit": limit}, began)
-            ran.append(_finish(one, made, out / one.suite.name, taken))
+            ran.append(_finish(one, _parts(one, made, workers), out / one.suite.name, taken))
         return ran
 
 
 def _find(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
     """Stem to file, of a suite's data; refuses what can be refused before anything is read."""
-    check_measures(suite)
+    if suite.source in ("recorded", "shipped"):
+        check_measures(suite)
     for arm in suite.arms:
         arm_named(arm)
     places = [shipped_data()] if suite.source == "shipped" else folders
@@ -184,15 +189,21 @@ def _prepare(
     suite: Suite, files: dict[str, Path], loaded: Mapping[Path, list[Row]], limit: int | None, code: str
 ) -> _Prepared:
     """Cut a suite's rows into items."""
+    digests = {path.name: file_digest(path) for path in files.values()}
+    if suite.source == "reviews":
+        counts = {path.name: len(load_reviews(path)) for path in files.values()}
+        return _Prepared(suite, digests, files, [], counts)
     rows = {name: loaded[path][:limit] for name, path in files.items()}
     for name, held in rows.items():
         blind = sum(row.recording.gold is None for row in held)
         if blind:
             raise ConfigError(f"{files[name]}: {blind} of {len(held)} rows have no gold to score against; use predict")
-    digests = {path.name: file_digest(path) for path in files.values()}
-    found = _Prepared(suite, digests, files, [row for held in rows.values() for row in held])
+    counts = {path.name: len(rows[name]) for name, path in files.items()}
+    found = _Prepared(suite, digests, files, [row for held in rows.values() for row in held], counts)
     for data in suite.data:
         found.groups += data.groups(files, suite.arms)
+        if suite.source == "simulator":
+            continue
         most, chosen = data.rows_per_run, [row for name in data.matching(files) for row in rows[name]]
         pieces = cut(chosen, most)
         known = found.pieces.setdefault(most, {})
@@ -278,11 +289,26 @@ def _work(
     return made
 
 
-def _finish(one: _Prepared, made: Mapping[str, Made], folder: Path, taken: _Taken) -> Ran:
-    """Score a suite and write its files."""
+def _parts(one: _Prepared, made: Mapping[str, Made], workers: int) -> Parts:
+    """What a suite came to."""
+    if one.suite.source == "reviews":
+        return reviews(one.suite, one.files, SEED)
+    if one.suite.source == "simulator":
+        return simulations(one.suite, [(group, _recordings_of(group, one.rows)) for group in one.groups], SEED, workers)
+    return _debated(one, made)
+
+
+def _recordings_of(group: Group, rows: Sequence[Row]) -> list[Recording]:
+    held = [row.recording for row in rows if stem(row.file) in group.files]
+    return [one for one in held if group.condition in ("", one.condition)]
+
+
+def _debated(one: _Prepared, made: Mapping[str, Made]) -> Parts:
+    """The figures of arms on debates."""
     suite = one.suite
     outcomes: dict[tuple[str, int | None], dict[str, Outcome]] = {}
     failed: list[Failed] = []
+    lines: dict[str, list[dict[str, Any]]] = {}
     for (arm, each), keyed in one.items.items():
         items = list(keyed.values())
         found = [outcome for item in items for outcome in outcomes_of(item, made[item.key])]
@@ -290,11 +316,29 @@ def _finish(one: _Prepared, made: Mapping[str, Made], folder: Path, taken: _Take
         failed += [
             Failed(key=item.name, error=came.error) for item in items if isinstance(came := made[item.key], Failure)
         ]
-        lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in map(_line, found))
-        replace_file(folder / (f"{arm}.{each}.jsonl" if each else f"{arm}.jsonl"), lines)
+        lines[f"{arm}.{each}" if each else arm] = [outcome_line(outcome) for outcome in found]
     pieces = {each: list(held.values()) for each, held in one.pieces.items()}
     scored = Scorer(suite, one.rows, outcomes, pieces, one.groups, seed=SEED).score()
     arms = [arm_named(name) for name in suite.arms]
+    return Parts(
+        scored,
+        (
+            *(ArmMade(arm=a.name, title=a.title, policy=asdict(a.policy) if a.policy else None) for a in arms),
+            *([ArmMade(arm=RECORDED, title="what was said, whatever an arm makes of it")] if suite.recorded else []),
+        ),
+        lines,
+        tuple(failed),
+        suite.notes,
+        {"items": sum(map(len, one.items.values()))},
+    )
+
+
+def _finish(one: _Prepared, parts: Parts, folder: Path, taken: _Taken) -> Ran:
+    """Write a suite's files."""
+    suite, scored = one.suite, parts.scored
+    for name, lines in parts.lines.items():
+        text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+        replace_file(folder / f"{name}.jsonl", text)
     results = Results(
         suite=suite.name,
         title=suite.title,
@@ -302,29 +346,26 @@ def _finish(one: _Prepared, made: Mapping[str, Made], folder: Path, taken: _Take
         madflow=__version__,
         code=taken.code,
         command=taken.command,
-        config={**taken.config, "about": suite.about, "items": sum(map(len, one.items.values()))},
+        config={**taken.config, **parts.config, "about": suite.about},
         data=tuple(
-            DataFile(file=path.name, sha256=one.digests[path.name], rows=sum(r.file == path.name for r in one.rows))
+            DataFile(file=path.name, sha256=one.digests[path.name], rows=one.counts[path.name])
             for path in one.files.values()
         ),
         seeds={"bootstrap": SEED},
         elapsed_s=round(time.monotonic() - taken.began, 3),
-        arms=(
-            *(ArmMade(arm=a.name, title=a.title, policy=asdict(a.policy) if a.policy else None) for a in arms),
-            *([ArmMade(arm=RECORDED, title="what was said, whatever an arm makes of it")] if suite.recorded else []),
-        ),
+        arms=parts.arms,
         measures=scored.measures,
         comparisons=scored.comparisons,
         rounds=scored.rounds,
         targets=scored.targets,
-        failed=tuple(failed),
-        notes=suite.notes,
+        failed=parts.failed,
+        notes=parts.notes,
     )
     replace_file(folder / RESULTS, json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return Ran(suite.name, folder / RESULTS, results)
 
 
-def _line(outcome: Outcome) -> dict[str, Any]:
+def outcome_line(outcome: Outcome) -> dict[str, Any]:
     """An outcome as a line of the arm's file: names and figures, no text of the question or of a reply."""
     recording = outcome.recording
     return {

@@ -22,13 +22,13 @@ from . import metrics
 from .bootstrap import Interval, Item, difference, estimate
 from .measuring import Measure, measure_named, round_measures
 from .records import Outcome, Recording
-from .results import Comparison, Measured, RoundMeasured, TargetMeasured, figures
+from .results import Comparison, Figures, Measured, RoundMeasured, TargetMeasured, figures
 from .suites import RECORDED, Bound, Group, Suite, Target
 
 if TYPE_CHECKING:
     from .load import Row
 
-__all__ = ["Scored", "Scorer", "check_measures", "described", "stem"]
+__all__ = ["Scored", "Scorer", "check_measures", "stem", "targeted"]
 
 _ADVERSARY: Final = "adversary"
 _CLEAN: Final = "clean"
@@ -221,29 +221,19 @@ class Scorer:
         return found
 
     def _target(self, target: Target) -> TargetMeasured:
-        group = next(
-            (g for g in self._groups if g.label == target.data and g.condition == target.condition),
-            None,
-        )
+        group = next((g for g in self._groups if g.label == target.data and g.condition == target.condition), None)
         if group is None or not self._of(group):
-            return _targeted(target, {"data": target.data, "condition": target.condition or "all"}, None, False, "")
-        checks, notes = [], []
-        for bound in target.given:
-            found = self._bound(group, target.arm, bound)
-            holds = found is not None and bound.holds(**figures(found))
-            checks.append(holds)
-            notes.append(f"{described(bound)} {bound.target}: {found if found else 'not measured'}, {_yes(holds)}")
-        found = self._bound(group, target.arm, target)
-        met = found is not None and target.holds(**figures(found)) and all(checks)
-        return _targeted(target, group.key, found, met, "; ".join(notes))
+            return targeted(target, {"data": target.data, "condition": target.condition or "all"}, None, ())
+        given = [(bound, self._bound(group, target.arm, bound)) for bound in target.given]
+        return targeted(target, group.key, self._bound(group, target.arm, target), given)
 
-    def _bound(self, group: Group, arm: str, bound: Bound) -> Interval | None:
+    def _bound(self, group: Group, arm: str, bound: Bound) -> Figures | None:
         if not {arm, bound.against} <= {*group.arms, RECORDED, ""}:
             return None
         if bound.against:
-            return self._compared(group, arm, bound.against, measure_named(bound.measure))
+            return Figures(**figures(self._compared(group, arm, bound.against, measure_named(bound.measure))))
         taken = self._take(group, arm, bound.measure)
-        return None if taken is None else taken[1]
+        return None if taken is None else Figures(**figures(taken[1]))
 
 
 def stem(file: str) -> str:
@@ -251,24 +241,45 @@ def stem(file: str) -> str:
     return file.removesuffix(".gz").removesuffix(".jsonl")
 
 
-def described(bound: Bound) -> str:
-    """A bound's measure for people: what is compared with what."""
-    return f"{bound.measure} − that of {bound.against}" if bound.against else bound.measure
+def targeted(
+    target: Target, group: dict[str, str], found: Figures | None, given: Sequence[tuple[Bound, Figures | None]]
+) -> TargetMeasured:
+    """A target with what was found, and whether it and all that is given with it hold; the note says what was found.
 
-
-def _targeted(target: Target, group: dict[str, str], found: Interval | None, met: bool, checked: str) -> TargetMeasured:
+    Args:
+        found: the target's own figure; None where it was not measured. given: the same for each further bound.
+    """
+    checks = [(bound, value, value is not None and _holds(bound, value)) for bound, value in given]
+    notes = [
+        f"{_described(bound)} {bound.target}: {_shown(value)}, {'yes' if holds else 'no'}"
+        for bound, value, holds in checks
+    ]
     return TargetMeasured(
         name=target.name,
-        measure=described(target),
+        measure=_described(target),
         group=group,
         arm=target.arm,
         target=target.target + (", the whole interval" if target.significant else ""),
         known=target.known,
-        met=met,
-        note=". ".join(part for part in (checked, target.note) if part),
-        **(figures(found) if found is not None else {"value": None, "low": None, "high": None}),
+        met=found is not None and _holds(target, found) and all(holds for *_, holds in checks),
+        note=". ".join(part for part in ("; ".join(notes), target.note) if part),
+        value=found.value if found is not None else None,
+        low=found.low if found is not None else None,
+        high=found.high if found is not None else None,
     )
 
 
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
+def _holds(bound: Bound, found: Figures) -> bool:
+    return bound.holds(found.value, found.low, found.high)
+
+
+def _described(bound: Bound) -> str:
+    """A bound's measure for people: what is compared with what."""
+    return f"{bound.measure} − that of {bound.against}" if bound.against else bound.measure
+
+
+def _shown(found: Figures | None) -> str:
+    if found is None or found.value is None:
+        return "not measured"
+    around = "" if found.low is None or found.high is None else f" [{found.low:.4f}, {found.high:.4f}]"
+    return f"{found.value:.4f}{around}"

@@ -46,6 +46,8 @@ files = ["x-*"]
 def test_a_shipped_suite_can_be_run(name: str) -> None:
     """Catches: an arm that was renamed, a measure that is not there, a target on a group that the suite lacks."""
     suite = load_suite(list_suites()[name])
+    if suite.source in ("reviews", "simulator"):
+        return  # they run no arm, and measure what their makers measure
     check_measures(suite)
     assert set(suite.arms) <= set(ARMS)
     stems = {file.replace("*", "one"): None for data in suite.data for file in data.files}
