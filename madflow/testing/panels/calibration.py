@@ -59,11 +59,13 @@ class Deviation:
         return 100 * (self.simulated - self.recorded)
 
 
-def calibration_report(train: Sequence[Scored], test: Sequence[Scored], seed: int) -> list[Deviation]:
+def calibration_report(
+    train: Sequence[Scored], test: Sequence[Scored], seed: int, *, debates: int = SIMULATED_DEBATES
+) -> list[Deviation]:
     """Fit to `train`, simulate as many seats, options and misleading seats as `test` has, and compare with `test`."""
     if not test:
         raise ConfigError("there is nothing to compare a simulation with (test=0 debates); give some")
-    return _compared(test, _alike(fit(train), test, seed))
+    return _compared(test, _alike(fit(train), test, seed, debates))
 
 
 def crossed_report(recorded: Sequence[Scored], seed: int) -> list[Deviation]:
@@ -106,7 +108,7 @@ def _compared(recorded: Sequence[Scored], simulated: Sequence[Scored]) -> list[D
     return [Deviation(*name, value, made.get(name, nothing)[0], error) for name, (value, error) in real.items()]
 
 
-def _alike(panel: PanelModel, test: Sequence[Scored], seed: int, count: int = SIMULATED_DEBATES) -> list[Scored]:
+def _alike(panel: PanelModel, test: Sequence[Scored], seed: int, count: int) -> list[Scored]:
     """Debates of the panel, with seats, options and misleading seats in the proportions of `test`."""
     strata = Counter((len(one.debated.seats), one.debated.options, len(one.adversaries)) for one in test)
     adversary = next((agent for agent in panel.agents if agent.misleads), AgentModel(role="adversary"))

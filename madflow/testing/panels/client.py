@@ -4,7 +4,8 @@ A seat says in round 1 what it says in `simulate`; later it reacts to the transc
 graph's own topology, rounds and policies take effect. Each reply names its seat, which is how a reader knows its
 own turn; nothing is remembered between calls, so a resumed debate goes on as it began. A debate has one turn a seat
 and round for all readers: an equivocator cannot tell them different things there, and says what it says to the
-record.
+record. Where answers are open, the graph freezes its options after round 1; what nobody said by then is an invalid
+ballot there.
 
 Right answers come from `pose`: `Task.task_id` is the question's name.
 """
