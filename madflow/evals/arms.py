@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from ..core.budget import Budget
 from ..core.messages import Agent
-from ..core.policies import POLICIES, Ask, Debated, Policy, Reliabilities, Said, suspicions
+from ..core.policies import POLICIES, Ask, Debated, Policy, Reliabilities, Said, learn_run, suspicions
 from ..core.proposal import Proposal
 from ..core.topology import order
 from ..debate.learning import debated
@@ -43,7 +43,7 @@ from ..ports import Ledger
 from .load import Row
 from .records import Outcome, tokens
 
-__all__ = ["ARMS", "Arm", "arm_named", "first_round", "run_arm"]
+__all__ = ["ARMS", "Arm", "arm_named", "first_round", "learned_of", "run_arm"]
 
 _JUDGE: Final = "judge"
 _AT_ONCE: Final = 16
@@ -126,8 +126,19 @@ def run_arm(arm: Arm, rows: Sequence[Row], *, at_once: int = _AT_ONCE, ledger: L
         return asyncio.run(_run_arm(arm, rows, own, at_once))
 
 
+def learned_of(policy: Policy, rows: Sequence[Row]) -> Reliabilities:
+    """What a policy learns of a run from the first-round replies that it asks for, and from nothing else."""
+    drawn = []
+    for row in rows:
+        whole = row.recording.debated
+        said = {one.seat: one for one in whole.rounds[0]} if whole.rounds else {}
+        first = tuple(said.get(seat, Said(seat, None)) for seat in _drawn(row, 1))
+        drawn.append(replace(whole, rounds=(first,), rounds_max=1))
+    return learn_run(policy, drawn)
+
+
 def first_round(policy: Policy, row: Row) -> Debated:
-    """As much of a row's first round as a policy asks for."""
+    """As much of a row's first round as a policy asks for that has learned nothing."""
     whole, known = row.recording.debated, Reliabilities()
     said = {one.seat: one for one in whole.rounds[0]} if whole.rounds else {}
     drawn = [said.get(seat, Said(seat, None)) for seat in _drawn(row, 1)]
@@ -139,7 +150,7 @@ def first_round(policy: Policy, row: Row) -> Debated:
 
 
 async def _run_arm(arm: Arm, rows: Sequence[Row], ledger: Ledger, at_once: int) -> list[Outcome]:
-    learned = arm.policy.learn([first_round(arm.policy, row) for row in rows]) if arm.policy is not None else None
+    learned = learned_of(arm.policy, rows) if arm.policy is not None else None
     gate = asyncio.Semaphore(at_once)
     held: dict[str, Proposal] = {}
 

@@ -19,7 +19,7 @@ from madflow.core.topology import order
 
 LETTERS = "A=a,B=b,C=c,D=d"
 VOTES = st.lists(st.text("ABCD-", min_size=7, max_size=7), min_size=3, max_size=3)
-LEARNED = Reliabilities({"s0": 0.9, "s1": 0.2, "s2": 0.6})
+LEARNED = Reliabilities({"s0": 0.9, "s1": 0.2, "s2": 0.6}, rank={"s0": 0, "s1": 2, "s2": 1})
 
 
 def seats(count: int) -> str:
@@ -60,7 +60,7 @@ def by_hand(policy: Policy, config: Any, rounds: list[str], learned: Reliabiliti
         if step.round > len(held):
             held.append(())
         asked = {said.seat for said in held[-1]}
-        fresh = [name for name in drawn if name not in asked][: step.seats]
+        fresh = step.chosen([name for name in drawn if name not in asked])
         texts = {name: rounds[step.round - 1][int(name[1:])] for name in fresh}
         held[-1] = (*held[-1], *(Said(name, None if text == "-" else text) for name, text in texts.items()))
         seen = Debated(tuple(held), names, config.rounds, len(config.task.options))

@@ -1,8 +1,8 @@
 """`answer` under a policy: the policy says whom else to ask, when it is enough, and what the answers come to.
 
 A round may be held in parts: the policy asks some seats, looks at what they said, and asks more of the same round or
-stops. Who is next is drawn from (debate, round), never from the panel's order. A seat that is asked later in a round
-is shown the same as one that was asked first: the rounds before, whole.
+stops. Who is next is drawn from (debate, round), never from the panel's order, among those whom the policy prefers. A
+seat that is asked later in a round is shown the same as one that was asked first: the rounds before, whole.
 
 An open question stays open: an answer of a later round that is none of the options so far becomes one.
 
@@ -152,7 +152,7 @@ class GuidedProtocol(AnswerProtocol):
         }
         drawn = order(tuple(config.electorate), debate_id=config.debate_id, round=step.round, seed=config.seed)
         kind = "position" if step.round == 1 else "discuss"
-        wanted = [agent for agent in drawn if agent not in asked][: step.seats]
+        wanted = step.chosen([agent for agent in drawn if agent not in asked])
         options = config.task.options if step.round == 1 else self.options(state)
         return Stage(len(state.closed) + 1, kind, step.round, tuple(Ask(agent, kind) for agent in wanted), options)
 
