@@ -12,10 +12,11 @@ from xml.etree.ElementTree import Element
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_cases import crowded
+from report_cases import crowded, empty, group, measured
 
 from madflow.report import axes, plots, words
 from madflow.report.axes import Box
+from madflow.report.markup import element, svg_text
 from madflow.report.plots import Point, Series
 from madflow.report.reading import results_of
 from madflow.report.style import COLOURS, DARK, LIGHT, MARKS, Theme, marker
@@ -195,3 +196,17 @@ def test_points_on_one_spot_share_a_label() -> None:
     series = [Series(name, mark, (Point(0.1, 0.5),)) for mark, name in enumerate(("vote", "lead"))]
     labels = [one.text for one in plots.tradeoff("t", series).iter("text") if "label" in (one.get("class") or "")]
     assert labels == ["vote, lead"]
+
+
+def test_a_matrix_has_the_groups_that_were_measured() -> None:
+    """Would catch a column of dashes for a group on which a measure makes no sense."""
+    case = empty() | {"measures": [measured("a", "accuracy", 0.5), measured("a", "calls", 1.0, on=group("other"))]}
+    (matrix,) = View(results_of(case)).matrices
+    assert (matrix.measure, matrix.groups, [arm for arm, _ in matrix.rows]) == ("accuracy", ("attack, clean",), ["a"])
+
+
+def test_attributes_are_cleaned() -> None:
+    """Would catch a control character that ends up in an attribute, where XML forbids it."""
+    drawn = element("g", "x\x00", title="a\x1b\u202eb", data_value=1.25)
+    assert svg_text(drawn).count("\ufffd") == 3
+    assert drawn.get("data-value") == "1.2"

@@ -202,6 +202,11 @@ def test_a_drawing_without_data_does_not_stay(tmp_path: Path) -> None:
     assert [path.name for path in render(empty(), tmp_path)] == [path.name for path in tmp_path.iterdir()]
 
 
+def test_others_may_read_what_is_written(tmp_path: Path) -> None:
+    """Would catch a report that a web server cannot serve, since a temporary file became it."""
+    assert {path.stat().st_mode & 0o777 for path in render(small(), tmp_path)} == {0o644}
+
+
 def test_the_index_links_every_suite(tmp_path: Path) -> None:
     """Would catch a suite or a target that is left out, and a link that leads nowhere."""
     for name, case in (("small", small()), ("odd name %23", hostile())):
