@@ -15,7 +15,6 @@ Formats and limits: docs/reference/eval-data.md. A line that does not fit the sc
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,13 +27,13 @@ from ..core.policies import Debated, Said
 from ..core.topology import order
 from ..errors import ConfigError
 from .answers import Kind, Read, normal_answer, read_answer
+from .lines import LINE_BYTES_MAX, json_lines
 from .listed import listed_options
 from .records import Recording
 from .schema import Agent, Line, checked
 
 __all__ = ["LINE_BYTES_MAX", "ROWS_MAX", "Row", "load_recorded", "stripped"]
 
-LINE_BYTES_MAX: Final = 16_000_000
 ROWS_MAX: Final = 1_000_000
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz")
 _LETTERS: Final = frozenset(ascii_uppercase)
@@ -126,25 +125,10 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _lines(file: Path) -> Iterator[tuple[int, Any]]:
-    number = 0
-    with gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb") as stream:
-        try:
-            while raw := stream.readline(LINE_BYTES_MAX + 1):
-                number += 1
-                if len(raw) > LINE_BYTES_MAX:
-                    raise ConfigError(f"{file.name}:{number} is longer than {LINE_BYTES_MAX} bytes; split the row")
-                if raw.strip():
-                    yield number, json.loads(raw.decode("utf-8-sig"))
-        except (ValueError, RecursionError, EOFError, OSError) as error:
-            where = f"{file.name}:{number or 1}"
-            raise ConfigError(f"{where} cannot be read ({error}); a file has one JSON object a line, UTF-8") from error
-
-
 def _checked(file: Path) -> Iterator[tuple[int, Line]]:
     models: tuple[str, ...] | None = None
     stem = file.name.split(".")[0]
-    for number, value in _lines(file):
+    for number, value in json_lines(file, LINE_BYTES_MAX):
         if number == 1 and isinstance(value, dict) and "models" in value and "agents" not in value:
             models = _models(value["models"], file.name)
         else:
