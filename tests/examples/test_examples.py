@@ -66,6 +66,14 @@ def test_mediated_plan() -> None:
     assert {vote.decision for vote in done.votes} == {"approve"}
 
 
+def test_simulated_panel() -> None:
+    """Debating loses to one bad seat of three what voting keeps; the policy that learns whom to believe keeps most."""
+    rows = {(row.seats, row.bad, row.policy): row for row in example("simulated_panel").main()}
+    vote, debate, robust = (rows[3, 1, policy] for policy in ("vote", "debate", "robust"))
+    assert debate.accuracy < vote.accuracy < robust.accuracy
+    assert robust.tokens < debate.tokens / 2
+
+
 def test_review_gate(capsys: pytest.CaptureFixture[str]) -> None:
     """The gate stops the pull request; a diff with nothing to it passes, and one nobody can read does not."""
     module = example("review_gate")
