@@ -173,9 +173,10 @@ _SAYS: Final = _words(
 _SHOWS: Final = _words("leads points corresponds matches supports aligns favors favours")
 _FILLERS: Final = _words(
     """(X) therefore thus hence so accordingly consequently indeed still also most likely probably definitely clearly
-    again actually now simply that is are be was as it it's the an option choice answer answers letter correct right
-    best only final updated follows remains remain stays original initial previous my our own solution same consistent
-    with form in of to for on towards toward by would should will must accurate appropriate both either statement
+    again actually now simply that is are be was as it it's the an option choice answer answers letter correct right"""
+) | _words(
+    """best only final updated follows remains remain stays original initial previous my our own solution same with form
+    consistent in of to for on towards toward by would should will must accurate appropriate both either statement
     number one : = , - " ' ( < >"""
 )
 _FILLERS_MAX: Final = 14
