@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from madflow.core.policies import Reliabilities, learn_reliabilities, log_odds, posterior
+from madflow.core.policies import Reliabilities, learn_disputed, learn_reliabilities, log_odds, posterior
 from madflow.core.policies.reliability import RELIABILITY_UNKNOWN
 from madflow.errors import ConfigError
 
@@ -137,3 +137,66 @@ def test_what_cannot_be_is_refused_with_its_numbers() -> None:
         learn_reliabilities([({"a": "A", "b": "B"}, 1)])
     with pytest.raises(ConfigError, match="Beta"):
         learn_reliabilities([], prior=(0.5, 2))
+
+
+def log_evidence(questions, belief):
+    """log P(what was said), by every assignment of truths: what Schwarz's criterion compares."""
+    return math.fsum(
+        math.log(sum(likelihood(votes, truth, belief, choices) / choices for truth in ANSWERS))
+        for votes, choices in questions
+        if votes
+    )
+
+
+def one_coin_for_all(questions, a=2.0, b=2.0):
+    seats = sorted({seat for votes, _ in questions for seat in votes})
+    p = 0.7
+    for _ in range(500):
+        right, asked = 0.0, 0
+        for votes, choices in questions:
+            found = {truth: likelihood(votes, truth, dict.fromkeys(seats, p), choices) for truth in ANSWERS}
+            right += sum(found[answer] for answer in votes.values()) / sum(found.values())
+            asked += len(votes)
+        p = min(0.99, max(0.01, (a - 1 + right) / (a + b - 2 + asked)))
+    return dict.fromkeys(seats, p)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(QUESTIONS, QUESTIONS.map(lambda many: many * 4)))
+def test_disputed_questions_are_used_where_the_criterion_says_that_seats_differ(questions) -> None:
+    """Catches: a criterion without its penalty, or with the number of votes for that of questions, or never met."""
+    every = learn_reliabilities(questions)
+    learned = learn_disputed(questions)
+    if len(every.by_seat) < 2:
+        assert learned == every
+        return
+    asked = sum(bool(votes) for votes, _ in questions)
+    gained = log_evidence(questions, every.by_seat) - log_evidence(questions, one_coin_for_all(questions))
+    margin = 2 * gained - (len(every.by_seat) - 1) * math.log(asked)
+    assume(abs(margin) > 1e-6)
+    disputed = learn_reliabilities([one for one in questions if len(set(one[0].values())) > 1])
+    if margin > 0 and disputed.by_seat:
+        assert dict(learned.by_seat) == {**every.by_seat, **disputed.by_seat}
+    else:
+        assert learned == every
+
+
+def test_agreeing_on_easy_questions_does_not_make_a_misleading_seat_look_fair() -> None:
+    """Catches: weights learned from questions on which nobody needs them."""
+    easy = [({"a": "A", "b": "A", "bad": "A"}, 4)] * 12
+    hard = [({"a": "A", "b": "A", "bad": "B"}, 4)] * 14
+    joined = [({"a": "C", "b": "D", "bad": "C"}, 4), ({"a": "B", "b": "D", "bad": "D"}, 4)] * 3
+    run = [*easy, *hard, *joined]
+    assert log_odds(learn_reliabilities(run).of("bad"), 4) > 0
+    learned = learn_disputed(run)
+    assert log_odds(learned.of("bad"), 4) < 0 < log_odds(min(learned.of("a"), learned.of("b")), 4)
+    assert learned.questions == 20
+
+
+def test_seats_that_differ_by_chance_count_alike() -> None:
+    """Catches: two of three equal seats taken for the good ones, because disputed questions alone always split."""
+    alone = [{"a": "A", "b": "A", "c": "B"}, {"a": "A", "b": "B", "c": "A"}, {"a": "B", "b": "A", "c": "A"}]
+    run = [({"a": "A", "b": "A", "c": "A"}, 4)] * 20 + [(votes, 4) for votes in alone] * 4 + [(alone[0], 4)] * 2
+    assert learn_disputed(run) == learn_reliabilities(run)
+    spread = learn_disputed(run).by_seat.values()
+    assert max(spread) - min(spread) < 0.15

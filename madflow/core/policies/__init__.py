@@ -13,7 +13,7 @@ from .conformal import abstaining, abstention_threshold, conformal_threshold
 from .debated import Debated, Said, leaders, tally
 from .policy import POLICIES, Ask, Policy, Verdict, policy_named
 from .pooling import Pool, Weighing, followers, shares, trust
-from .reliability import Question, Reliabilities, learn_reliabilities, log_odds, posterior
+from .reliability import Question, Reliabilities, learn_disputed, learn_reliabilities, log_odds, posterior
 from .replay import Replayed, learn_run, replay
 from .sampling import beta_lead, overturn, vote_value
 from .suspicion import suspicions
@@ -38,6 +38,7 @@ __all__ = [
     "conformal_threshold",
     "followers",
     "leaders",
+    "learn_disputed",
     "learn_reliabilities",
     "learn_run",
     "learn_urn",

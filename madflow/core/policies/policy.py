@@ -35,7 +35,7 @@ from ...errors import ConfigError
 from ..stopping import Stop
 from .debated import Debated, leaders, tally
 from .pooling import FOLLOWED, Pool, Weighing, shares, trust
-from .reliability import Reliabilities, learn_reliabilities
+from .reliability import Reliabilities, learn_disputed
 from .sampling import beta_lead, vote_value
 from .urn import Urn, learn_urn, urn_gain
 
@@ -139,7 +139,7 @@ class Policy:
         known = list(run)
         learned = Reliabilities()
         if self.weighing == "reliability":
-            learned = learn_reliabilities((debated.votes(1), debated.choices) for debated in known)
+            learned = learn_disputed((debated.votes(1), debated.choices) for debated in known)
             if self.ask != "all":
                 learned = replace(learned, rank=learned.ranked())
         if self.ask.startswith("urn:") or self.round_price:

@@ -16,6 +16,16 @@ Every solution has a twin in which right and wrong change places; only the start
 more than half of the seats end above chance, the mean of 1/K over their questions, nothing is learned: `by_seat` is
 empty and all seats count alike.
 
+`learn_disputed` asks for more where there is more to learn. Weights matter only where seats disagree, and a seat is not
+worth the same there: what all agree on, easy questions and errors they share, raises everybody's p_s, a misleading
+seat's above 1/K as well. So where the seats differ at all, reliabilities are learned from the disputed questions alone.
+They differ where one p_s per seat explains the run better than one p for all, by Schwarz's criterion:
+
+    2 (log L(p_1, …, p_S) − log L(p)) > (S − 1) log n
+
+with n questions and the likelihood summed over their right answers. Where they do not differ, disputed questions hold
+nothing but chance, which expectation–maximisation would take for a better and a worse seat; all questions are used.
+
 What it survives: a seat that argues for wrong answers disagrees with the others wherever they agree, p_s falls below
 1/K and its weight log(p_s (K − 1) / (1 − p_s)) becomes negative: its word counts against the answer. What it does not:
 seats that err together, since agreement is all it sees; a majority of faulty seats wins. Feed it first-round answers,
@@ -23,7 +33,9 @@ given before anyone could persuade anyone.
 
 Sources: A. P. Dawid and A. M. Skene, "Maximum likelihood estimation of observer error-rates using the EM algorithm",
 Applied Statistics 28 (1979); the log-odds weights are optimal for independent seats: S. Nitzan and J. Paroush,
-"Optimal decision rules in uncertain dichotomous choice situations", International Economic Review 23 (1982).
+"Optimal decision rules in uncertain dichotomous choice situations", International Economic Review 23 (1982); the
+criterion: G. Schwarz, "Estimating the dimension of a model", Annals of Statistics 6 (1978); reliability depends on how
+hard a question is: J. Whitehill et al., "Whose vote should count more", NIPS 2009.
 """
 
 from __future__ import annotations
@@ -31,13 +43,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ...errors import ConfigError
 from .urn import Urn
 
-__all__ = ["RELIABILITY_UNKNOWN", "Question", "Reliabilities", "learn_reliabilities", "log_odds", "posterior"]
+__all__ = [
+    "RELIABILITY_UNKNOWN",
+    "Question",
+    "Reliabilities",
+    "learn_disputed",
+    "learn_reliabilities",
+    "log_odds",
+    "posterior",
+]
 
 RELIABILITY_UNKNOWN: Final = 0.5
 """Of a seat that was never seen: the mode of the prior."""
@@ -111,6 +131,19 @@ def learn_reliabilities(questions: Iterable[Question], prior: tuple[float, float
     return Reliabilities(belief if sane else {}, patterns.total(), steps, settled)
 
 
+def learn_disputed(questions: Iterable[Question], *, prior: tuple[float, float] = _PRIOR) -> Reliabilities:
+    """As `learn_reliabilities`; from the questions with two answers or more where the seats are shown to differ.
+
+    A seat without an answer to those keeps what all questions say of it. Raises as `learn_reliabilities`.
+    """
+    known = list(questions)
+    learned = learn_reliabilities(known, prior=prior)
+    if not _differ(_patterns(known), learned.by_seat, prior):
+        return learned
+    disputed = learn_reliabilities([one for one in known if len(set(one[0].values())) > 1], prior=prior)
+    return replace(disputed, by_seat={**learned.by_seat, **disputed.by_seat}) if disputed.by_seat else learned
+
+
 def log_odds(reliability: float, choices: int) -> float:
     """The weight of one vote: log(p (K − 1) / (1 − p)), in nats; 0 for a seat that guesses.
 
@@ -173,6 +206,45 @@ def _maximised(
         weight = a + b - 2 + asked[seat]
         fresh[seat] = min(1 - _FLOOR, max(_FLOOR, (a - 1 + math.fsum(masses)) / weight))
     return fresh
+
+
+def _differ(patterns: Counter[_Pattern], belief: Mapping[str, float], prior: tuple[float, float]) -> bool:
+    """Schwarz's criterion: one reliability per seat against one for all."""
+    if len(belief) < 2:
+        return False
+    gained = _log_likelihood(patterns, belief) - _log_likelihood(patterns, _alike(patterns, belief, prior))
+    return 2 * gained > (len(belief) - 1) * math.log(patterns.total())
+
+
+def _alike(patterns: Counter[_Pattern], seats: Iterable[str], prior: tuple[float, float]) -> dict[str, float]:
+    """The same expectation–maximisation with one coin for all seats."""
+    a, b = prior
+    belief, fresh, steps = dict.fromkeys(seats, _START), 0.0, 0
+    votes = sum(len(said) * times for (said, _), times in patterns.items())
+    while steps < _STEPS_MAX:
+        masses = []
+        for (said, choices), times in patterns.items():
+            sure = posterior(_scores(said, belief, choices), choices)
+            masses += [times * sure[answer] for _seat, answer in said]
+        fresh = min(1 - _FLOOR, max(_FLOOR, (a - 1 + math.fsum(masses)) / (a + b - 2 + votes)))
+        settled = abs(fresh - next(iter(belief.values()))) <= _CLOSE
+        belief, steps = dict.fromkeys(belief, fresh), steps + 1
+        if settled:
+            break
+    return belief
+
+
+def _log_likelihood(patterns: Counter[_Pattern], belief: Mapping[str, float]) -> float:
+    """log P(what was said), summed over the right answers, every one equally likely; nats, up to a constant."""
+    parts = []
+    for (said, choices), times in patterns.items():
+        wrong = math.fsum(math.log1p(-belief[seat]) - math.log(choices - 1) for seat, _answer in said)
+        scores = _scores(said, belief, choices)
+        top = max(0.0, *scores.values())
+        unseen = (choices - len(scores)) * math.exp(-top)
+        right = math.fsum([*(math.exp(score - top) for score in scores.values()), unseen])
+        parts.append(times * (wrong + top + math.log(right)))
+    return math.fsum(parts)
 
 
 def _scores(votes: Sequence[tuple[str, str]], belief: Mapping[str, float], choices: int) -> dict[str, float]:

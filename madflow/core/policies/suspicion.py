@@ -22,12 +22,12 @@ from collections.abc import Sequence
 
 from .debated import Debated
 from .pooling import trust
-from .reliability import learn_reliabilities
+from .reliability import learn_disputed
 
 __all__ = ["suspicions"]
 
 
 def suspicions(run: Sequence[tuple[Debated, str | None]]) -> list[float]:
     """One score for each (debate, outcome) of a run, in order; 0 to 1, higher is worse."""
-    learned = learn_reliabilities((debated.votes(1), debated.choices) for debated, _ in run)
+    learned = learn_disputed((debated.votes(1), debated.choices) for debated, _ in run)
     return [1 - trust(debated, learned).get(outcome, 0.0) if outcome else 1.0 for debated, outcome in run]
