@@ -41,6 +41,18 @@ def test_remarks_that_say_the_same_in_other_words_are_one() -> None:
     assert sets(same_findings(REVIEW)) == {frozenset({0, 1, 2}), frozenset({3, 4}), frozenset({5})}
 
 
+def test_likeness_is_the_cosine_of_weighted_words() -> None:
+    """Catches weights without idf or without log, and vectors that are not of length one."""
+    remarks = [Remark("a", "lock lock queue"), Remark("b", "lock host"), Remark("c", "queue lock")]
+    lock, queue, host = math.log1p(3 / 3), math.log1p(3 / 2), math.log1p(3 / 1)
+    twice = 1 + math.log(2)
+    first, second = math.hypot(twice * lock, queue), math.hypot(lock, host)
+    close = likeness(remarks)
+    assert close[0, 1] == pytest.approx(twice * lock * lock / (first * second))
+    assert close[0, 2] == pytest.approx((twice * lock * lock + queue * queue) / (first * math.hypot(queue, lock)))
+    assert likeness([Remark("a", "host"), Remark("b", "queue")]) == {}
+
+
 def test_names_in_code_count_whole_and_in_parts() -> None:
     """Catches a splitter that loses acronyms or numbers, or yields one-letter scraps."""
     assert list(words("updateHTTPHost2(self.user_name)")) == [
@@ -115,7 +127,7 @@ def test_doubt_is_nearest_to_the_threshold_and_bounded() -> None:
     gaps = [abs(math.log(close[pair] / 0.3)) for pair in found]
     assert gaps == sorted(gaps)
     assert found
-    assert all(REVIEW[i].by != REVIEW[j].by for i, j in found)
+    assert pairs_in_doubt((LEAK, LEAK), alike=1.0) == ()
     assert pairs_in_doubt(REVIEW, alike=0.3, at_most=1) == found[:1]
     assert pairs_in_doubt((Remark("a", "x y", "f"), Remark("b", "x y", "g")), alike=1.0) == ()
 

@@ -56,7 +56,8 @@ def line(number: int, repo: str) -> dict[str, Any]:
         ]
         for place, (name, habits) in enumerate(HABITS.items())
     }
-    return {"pr": f"{repo}/{number}", "repo": repo, "golden": [{"id": 0}, {"id": 1}], "reviews": {**reviews, "fay": []}}
+    unsorted = {"fay": [], **dict(reversed(reviews.items()))}
+    return {"pr": f"{repo}/{number}", "repo": repo, "golden": [{"id": 0}, {"id": 1}], "reviews": unsorted}
 
 
 def write(folder: Path, lines: list[Any], name: str = "hand.jsonl.gz") -> Path:
@@ -184,7 +185,9 @@ def test_bcubed_and_pairs_by_hand() -> None:
     joined, same = pairs(one, groups)
     assert (joined.part, joined.whole, same.part, same.whole) == (1, 4, 1, 3)
     unjudged = pull(("a", "x", {0}), ("b", "y", set()), judged=False)
-    assert bcubed(unjudged, (Group((0, 1), 0, 1.0),))[0].part == 1
+    together = (Group((0, 1), 0, 1.0),)
+    assert bcubed(unjudged, together)[0].part == 1
+    assert pairs(unjudged, together)[0].whole == 0
 
 
 def test_logistic_is_at_its_optimum() -> None:
