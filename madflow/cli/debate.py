@@ -37,6 +37,7 @@ AGENTS = 3
 @run_options
 def command(
     question: str | None,
+    *,
     task_file: str,
     agents: int | None,
     protocol: Literal["answer", "proposal"] | None,
@@ -49,8 +50,8 @@ def command(
 
     The result goes to stdout, progress to stderr. With --id, the same command resumes the debate after a crash.
     """
-    from ..crews import generic_crew, load_crew
     from ..core.policies import policy_named
+    from ..crews import generic_crew, load_crew
     from ..debate.learning import learn_from
     from ..debate.setup import Debate, read_task
 

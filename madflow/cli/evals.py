@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .exits import DONE, ERROR
+from .evals_live import LiveOptions, live_options, run_live_suite
+from .exits import DONE, ERROR, OUT_OF_BUDGET
 from .options import check_out
 from .output import note, print_text, write_lines
 from .progress import minutes
@@ -79,6 +80,7 @@ def list_(as_json: bool) -> None:
 @_workers_option
 @click.option("--limit", type=click.IntRange(1), default=None, help="Only the first so many rows of each file.")
 @click.option("--fresh", is_flag=True, help="Start again: forget the suites' results and all kept work.")
+@live_options
 @_json_option
 @_quiet_option
 def run(
@@ -91,29 +93,45 @@ def run(
     fresh: bool,
     as_json: bool,
     quiet: bool,
+    **live: Any,
 ) -> int:
     """Run suites (`all`: every one whose recordings are in DIR) and write OUT/SUITE/results.json.
 
     Whatever interrupts it, the same command goes on where it was. What fails is kept as failed, stays in every
-    denominator, and makes the exit code 1.
+    denominator, and makes the exit code 1. A live suite (--data, --model) asks models on your own questions, and pays
+    for none twice; one that is out of budget exits with 4, and goes on under a higher cap.
     """
+    from ..errors import BudgetExceeded
     from ..evals.pool import cores
     from ..evals.runner import choose, run_suites
 
+    options = LiveOptions(**live)
     chosen, left_out = choose(suites, recorded)
+    asking = [suite for suite in chosen if suite.source == "live"]
+    if asking and (len(chosen) > 1 or fresh):
+        raise click.UsageError(f"suite {asking[0].name} is live: run it alone, without --fresh; its debates are paid")
+    if options.given and not asking:
+        raise click.UsageError("--data, --model and their caps go with a live suite; `madflow eval list` shows them")
     for line in left_out:
         note(line)
     with _progress(quiet=quiet) as show:
-        ran = run_suites(
-            chosen,
-            recorded,
-            out,
-            workers=workers or cores(),
-            limit=limit,
-            fresh=fresh,
-            command=_command_line(suites, recorded, out, workers, limit),
-            on_progress=show,
-        )
+        if asking:
+            try:
+                ran = [run_live_suite(asking[0], options, out, limit, show)]
+            except BudgetExceeded as error:
+                note(f"{error}; the debates so far are kept: the same command with a higher cap goes on")
+                return OUT_OF_BUDGET
+        else:
+            ran = run_suites(
+                chosen,
+                recorded,
+                out,
+                workers=workers or cores(),
+                limit=limit,
+                fresh=fresh,
+                command=_command_line(suites, recorded, out, workers, limit),
+                on_progress=show,
+            )
     if as_json:
         print_text(json_text({"out": str(out), "left_out": left_out, "suites": [_brief(one) for one in ran]}))
     else:

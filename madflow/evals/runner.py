@@ -95,7 +95,7 @@ class _Taken:
 
 
 def choose(names: Sequence[str], folders: Sequence[Path]) -> tuple[list[Suite], list[str]]:
-    """The suites of these names; "all": every suite but the one on shipped data whose files are in the folders.
+    """The suites of these names; "all": every suite on recordings whose files are in the folders.
 
     Returns:
         The suites, and notes on those of "all" that were left out.
@@ -112,9 +112,10 @@ def choose(names: Sequence[str], folders: Sequence[Path]) -> tuple[list[Suite], 
     for name, path in known.items():
         suite = load_suite(path)
         here = bool(suite.data) and all(data.matching(found) for data in suite.data)
-        if name in names or ("all" in names and suite.source != "shipped" and here):
+        asked = "all" in names and suite.source not in ("shipped", "live")
+        if name in names or (asked and here):
             chosen.append(suite)
-        elif "all" in names and suite.source != "shipped":
+        elif asked:
             notes.append(f"suite {name} is left out: not all of its files are in {_listed(folders)}")
     return chosen, notes
 

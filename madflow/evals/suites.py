@@ -3,7 +3,8 @@
     name = "flips"                       # also the file's name, and the folder of its results
     title = "Who changes an answer, and to what"
     about = "One sentence more."
-    source = "recorded"                  # or "shipped", "reviews", "simulator"
+    source = "recorded"                  # or "shipped", "reviews", "simulator", "live"
+    answers = "number"                   # live: what an open question asks for (answers.py)
     arms = ["vote", "debate", "robust"]
     measures = ["accuracy", "collapses"]         # of every arm
     recorded = ["right_to_wrong"]                # of what was said, which no arm decides
@@ -49,6 +50,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ..errors import ConfigError
+from .answers import Kind
 
 __all__ = [
     "ENDINGS",
@@ -178,7 +180,8 @@ class Suite(_Part):
     name: _Name
     title: _Label
     about: str = ""
-    source: Literal["recorded", "shipped", "reviews", "simulator"] = "recorded"
+    source: Literal["recorded", "shipped", "reviews", "simulator", "live"] = "recorded"
+    answers: Kind = "number"
     arms: tuple[_Arm, ...] = ()
     measures: tuple[_Measure, ...] = ()
     recorded: tuple[_Measure, ...] = ()

@@ -6,6 +6,7 @@ import pytest
 
 from madflow.errors import ConfigError
 from madflow.evals.arms import ARMS
+from madflow.evals.live import LIVE_ARMS
 from madflow.evals.scoring import check_measures
 from madflow.evals.suites import RECORDED, Bound, Data, list_suites, load_suite
 
@@ -49,7 +50,7 @@ def test_a_shipped_suite_can_be_run(name: str) -> None:
     if suite.source in ("reviews", "simulator"):
         return  # they run no arm, and measure what their makers measure
     check_measures(suite)
-    assert set(suite.arms) <= set(ARMS)
+    assert set(suite.arms) <= set(LIVE_ARMS if suite.source == "live" else ARMS)
     stems = {file.replace("*", "one"): None for data in suite.data for file in data.files}
     found = [group for data in suite.data for group in data.groups(stems, suite.arms)]
     groups = {(group.label, group.condition): set(group.arms) for group in found}
