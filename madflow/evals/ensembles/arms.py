@@ -168,6 +168,17 @@ def _protocol(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) ->
     return published
 
 
+def _majority(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:
+    return {
+        pull.name: tuple(
+            group
+            for group in _by_size(pull, merger(pull, ALIKE_MIN))
+            if 2 * len(_by(pull, group)) > len(pull.reviewers) and len(_by(pull, group)) >= 2
+        )
+        for pull in scored
+    }
+
+
 def _lump(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:
     """One group; its spokesman is that of the largest group in it."""
     return {
@@ -229,6 +240,7 @@ ARMS: Final = (
     Arm("k-of-n", "groups of at least k reviewers, k chosen on other repositories", _k_of_n, labels=True),
     Arm("best-single", "one reviewer, chosen on other repositories", _best_single, labels=True),
     Arm("protocol", "the review protocol's own merge; raised by more than half, as nobody voted", _protocol),
+    Arm("protocol-words", "the protocol's rule on groups of core.same", _majority),
     Arm("union", "every group", at_least(1)),
     Arm("lump", "all comments on a change as one group: what a reading makes of too much merging", _lump),
 )

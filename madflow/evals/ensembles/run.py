@@ -1,6 +1,6 @@
 """Recorded reviews measured: every arm on every file, each repository scored with nothing tuned on it.
 
-`run_reviews(folder)` reads every `*.jsonl(.gz)` of a folder and returns plain values: `rows`, one per change and arm
+`run_reviews(folder)` reads every `*.jsonl(.gz)` of a folder (or the files it is given) and returns plain values: `rows`, one per change and arm
 (counts only, no text of the data), and `measures`, `comparisons`, `arms` in the shapes of `results.json`. It is
 deterministic and offline. Groups are `{"data": file stem}` and, for F1, `{"data", "repo"}`.
 
@@ -14,7 +14,7 @@ Intervals are bootstrap intervals over changes (`evals.bootstrap`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -58,8 +58,11 @@ class Reviewed:
     files: tuple[tuple[str, int], ...]
 
 
-def run_reviews(folder: str | Path, *, seed: int = 0, draws: int = DRAWS) -> Reviewed:
-    """Measure every arm on every file of recorded reviews in a folder.
+def run_reviews(source: str | Path | Iterable[Path], *, seed: int = 0, draws: int = DRAWS) -> Reviewed:
+    """Measure every arm on every file of recorded reviews.
+
+    Args:
+        source: a folder, all of whose `*.jsonl(.gz)` are read, or the files.
 
     Raises:
         ConfigError: no such folder or file, a line that does not fit, nothing to learn from.
@@ -69,7 +72,7 @@ def run_reviews(folder: str | Path, *, seed: int = 0, draws: int = DRAWS) -> Rev
     comparisons: list[Comparison] = []
     notes: list[str] = []
     files: list[tuple[str, int]] = []
-    for path in review_files(Path(folder)):
+    for path in review_files(Path(source)) if isinstance(source, str | Path) else tuple(source):
         stem, pulls, merger = path.name.split(".jsonl")[0], load_reviews(path), by_words()
         files.append((path.name, len(pulls)))
         credits_, said = _credits(pulls, merger)
