@@ -1,8 +1,8 @@
 """Recorded reviews measured: every arm on every file, each repository scored with nothing tuned on it.
 
-`run_reviews(folder)` reads every `*.jsonl(.gz)` of a folder (or the files it is given) and returns plain values: `rows`, one per change and arm
-(counts only, no text of the data), and `measures`, `comparisons`, `arms` in the shapes of `results.json`. It is
-deterministic and offline. Groups are `{"data": file stem}` and, for F1, `{"data", "repo"}`.
+`run_reviews(folder)` reads every `*.jsonl(.gz)` of a folder, or the files it is given, and returns plain values:
+`rows`, one per change and arm (counts only, no text of the data), and `measures`, `comparisons`, `arms` in the shapes
+of `results.json`. It is deterministic and offline. Groups are `{"data": file stem}` and, for F1, `{"data", "repo"}`.
 
 For each repository of a file, the arms review its changes; those with `labels` are given the labelled changes of the
 file's other repositories (leave one repository out). A file of one repository has no such arms, and a note says so.
