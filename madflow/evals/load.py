@@ -16,6 +16,7 @@ Formats and limits: docs/reference/eval-data.md. A line that does not fit the sc
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -52,6 +53,7 @@ class Row:
         recording: the debate, with canonical seats.
         fingerprint: hex digest of what the row holds, blind to names; no two rows of one load have the same.
         agents: canonical seat to the agent's id in the file.
+        spelled: normal form of an open answer to the way `answers` spells it most often; empty where there are options.
         tokens: (round from 1, seat) to (prompt, completion) tokens as the provider counted them, where recorded.
         meta: the row's own `meta`. For reports only: it may hold what only scoring may know.
     """
@@ -67,6 +69,7 @@ class Row:
     recording: Recording
     fingerprint: str
     agents: Mapping[str, str] = field(default_factory=dict)
+    spelled: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -252,9 +255,20 @@ def _row(draft: _Draft, names: Mapping[str, str], run: str) -> Row:
         recording=recording,
         fingerprint=print_,
         agents={seat: agent.id for seat, agent in by_name.items()},
+        spelled={} if draft.options else _spelled(line),
         tokens=_per_call(by_name, said, "tokens"),
         meta=line.meta,
     )
+
+
+def _spelled(line: Line) -> dict[str, str]:
+    """Each open answer's most frequent spelling among those recorded; of equally many, the first in order."""
+    found: dict[str, Counter[str]] = {}
+    for agent in line.agents:
+        for answer in agent.answers:
+            if answer and (normal := normal_answer(answer)):
+                found.setdefault(normal, Counter())[answer.strip()] += 1
+    return {normal: min(ways, key=lambda way: (-ways[way], way)) for normal, ways in found.items()}
 
 
 def _per_call(agents: Mapping[str, Agent], said: Iterable[tuple[int, str]], name: str) -> dict[tuple[int, str], Any]:

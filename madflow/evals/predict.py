@@ -2,8 +2,9 @@
 
     {"task_id", "run", "answer", "abstained", "confidence", "stop_reason", "rounds", "calls", "tokens"}
 
-in the order of files and rows. `answer` is the option's letter where there are options, else the normalised answer;
-null where there is none. `tokens` are characters / 4 of every prompt and reply that the policy asked for.
+in the order of files and rows. `answer` is the option's letter where there are options, else the answer as the
+recording spells it most often (1/4, where its normal form is 0.25); null where there is none. `tokens` are
+characters / 4 of every prompt and reply that the policy asked for.
 
 Rows of one run of one file are predicted together, since reliabilities are learned across them; a file whose rows name
 no run is one run. Predictions depend on what was said and on nothing else: not on the names of files, runs, rows and
@@ -89,7 +90,7 @@ def _prediction(row: Row, outcome: Outcome) -> dict[str, Any]:
     return {
         "task_id": row.task_id,
         "run": row.run,
-        "answer": outcome.answer,
+        "answer": None if outcome.answer is None else row.spelled.get(outcome.answer, outcome.answer),
         "abstained": outcome.abstained,
         "confidence": outcome.confidence,
         "stop_reason": outcome.stop_reason,

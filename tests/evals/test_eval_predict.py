@@ -152,3 +152,15 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl.gz").write_bytes(b"\x1f\x8b\x08\x00no gzip")
     with pytest.raises(ConfigError, match=r"broken\.jsonl\.gz:1"):
         predict(tmp_path, "vote")
+
+
+def test_an_open_answer_is_given_as_it_was_written(tmp_path: Path) -> None:
+    """Catches: a right answer in another notation than the data's own, which a plain comparison calls wrong."""
+    said = ["1/4", "0.25", "1/4", "3"]
+    agents = [{"id": f"s{n}", "rounds": [f"It is {answer}."], "answers": [answer]} for n, answer in enumerate(said)]
+    folder = tmp_path / "open"
+    folder.mkdir()
+    row = {"task_id": "t", "question": "A quarter?", "agents": agents}
+    (folder / "made.jsonl.gz").write_bytes(gzip.compress((json.dumps(row) + "\n").encode()))
+    (found,) = predict(folder, "vote")
+    assert found["answer"] == "1/4"
