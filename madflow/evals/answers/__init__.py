@@ -7,6 +7,7 @@ docs/reference/eval-data.md tells how a text is read; `letters`, `opens` and `no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -20,7 +21,7 @@ from .opens import Kind, read_open
 
 __all__ = ["ANSWER_CHARS_MAX", "TEXT_CHARS_MAX", "Kind", "Read", "lettered", "normal_answer", "read_answer"]
 
-TEXT_CHARS_MAX: Final = 200_000
+TEXT_CHARS_MAX: Final = 50_000
 """Of a longer text the end is read."""
 
 
@@ -50,7 +51,7 @@ def read_answer(text: str, options: Sequence[tuple[str, str]] | int | None = Non
     Raises:
         ConfigError: options that are not 2 to 26 single letters.
     """
-    text = text[-TEXT_CHARS_MAX:]
+    text = _unquoted(text[-TEXT_CHARS_MAX:])
     confidence = stated_confidence(text)
     field = field_answer(text)
     if not options:
@@ -63,6 +64,18 @@ def read_answer(text: str, options: Sequence[tuple[str, str]] | int | None = Non
         return Read(_chosen(field, choices), "field", confidence)
     answer, how = read_letter(text, choices)
     return Read(answer, how, confidence)
+
+
+def _unquoted(text: str) -> str:
+    """The text of a reply that is one JSON string; any other as it is."""
+    bare = text.strip()
+    if len(bare) < 2 or bare[0] != '"' or bare[-1] != '"':
+        return text
+    try:
+        value = json.loads(bare)
+    except ValueError:
+        return text
+    return value if isinstance(value, str) else text
 
 
 def lettered(options: Sequence[tuple[str, str]] | int) -> tuple[tuple[str, str], ...]:

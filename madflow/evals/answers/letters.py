@@ -30,6 +30,7 @@ from .marks import Place, another, cleaned, cue_before, denied, places, plain_wo
 __all__ = ["read_letter"]
 
 _Stated = tuple[Place, str]
+_PLACES_MAX: Final = 1_000
 _WHOLE: Final = frozenset(".!?)]}\"'>")
 _LINE: Final = re.compile(r"(?:^|(?<=\n))[ \t>+•-]{0,8}(?:\d{1,2}[.)] ?)?")
 _CUE: Final = re.compile(
@@ -66,7 +67,8 @@ class _Reader:
         self.text = text
         self.words = dict(options)
         self.letters = "".join(self.words)
-        self.every, self.named = places(text, self.letters)
+        every, named = places(text, self.letters)
+        self.every, self.named = every[-_PLACES_MAX:], named[-_PLACES_MAX:]
         self.listed = self._listed()
 
     def read(self) -> tuple[str | None, str]:

@@ -32,6 +32,7 @@ WINDOW: Final = 260
 
 _MARKUP: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf|mbox)\b|\\[()\[\],;!]|[*`${}#\\]|__")
 _BOXED: Final = re.compile(r"\\(?:boxed|fbox)\b")
+_TAGGED: Final = re.compile(r"<(?:final[_ ]?)?answer>", re.IGNORECASE)
 _BLANKS: Final = re.compile(r"[^\S\n]+")
 _QUOTES: Final = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "\r": "\n"})
 
@@ -88,15 +89,15 @@ def _also(letters: str) -> re.Pattern[str]:
     return re.compile(
         r"\s?[\"']?\s?(?:,?\s?(?:or|and|and/or|nor|followed by|combined with)\b|[,/&+])"
         r"\s?(?:also\s|both\s|option\s|choice\s|then\s|possibly\s)?"
-        rf"(?:[(\[]\s?([{letters}])\s?[)\]]|([{letters}])(?![\w'])(?=\)|[\s.,;:]))",
+        rf"(?:[(\[]\s?([{letters}])\s?[)\]]|([{letters}])(?![\w'])(?=\)|[\s.,;:]|$))",
         re.IGNORECASE,
     )
 
 
 def cleaned(text: str) -> str:
-    """Without what only marks up: emphasis, mathematics, typographer's quotes. A box reads "the answer is: "."""
+    """Without what only marks up: emphasis, mathematics, typographer's quotes. A box or a tag is "the answer is: "."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_QUOTES)
-    plain = _BOXED.sub(" the answer is: ", plain)
+    plain = _TAGGED.sub(" the answer is: ", _BOXED.sub(" the answer is: ", plain))
     return _BLANKS.sub(" ", _MARKUP.sub("", plain)).strip()
 
 

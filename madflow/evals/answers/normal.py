@@ -15,6 +15,7 @@ To write a normal form again gives itself. Two roundings of one number ("0.33", 
 from __future__ import annotations
 
 import re
+import unicodedata
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final
@@ -27,6 +28,7 @@ ANSWER_CHARS_MAX: Final = 400
 """A longer answer is no answer but a text."""
 _DIGITS_MAX: Final = 40
 _PLACES_MAX: Final = 12
+_PASSES_MAX: Final = 6
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,2})?")
 _RATIO: Final = re.compile(r"([+-]?)\s?(\d{1,20})\s?/\s?(\d{1,20})")
@@ -52,10 +54,19 @@ _SCALES: Final = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
 
 def normal_answer(text: str) -> str | None:
     """The normal form of an open answer; None where nothing is left of it, or it is longer than `ANSWER_CHARS_MAX`."""
+    for _ in range(_PASSES_MAX):
+        before, text = text, _once(text) or ""
+        if text in ("", before):
+            break
+    return text or None
+
+
+def _once(text: str) -> str | None:
     if len(text) > ANSWER_CHARS_MAX:
         return None
+    text = unicodedata.normalize("NFKC", text)
     if ";" in text.replace("\\;", " "):
-        parts = [normal_answer(part) for part in text.replace("\\;", " ").split(";") if part.strip()]
+        parts = [_once(part) for part in text.replace("\\;", " ").split(";") if part.strip()]
         known = [part for part in parts if part]
         numbers = {part: value for part in known if (value := number_of(part)) is not None}
         if len(numbers) == len(set(known)):

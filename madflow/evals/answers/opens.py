@@ -16,6 +16,7 @@ __all__ = ["Kind", "read_open"]
 Kind = Literal["choice", "number", "numbers", "expression", "text"]
 
 _BOX: Final = re.compile(r"\\(?:boxed|fbox)\s?")
+_BOXES_MAX: Final = 50
 _HASHES: Final = re.compile(r"####\s{0,4}([^\n]{1,200})")
 _CUE: Final = re.compile(
     r"\banswer\b[^.?!\n:]{0,80}?(?:\bis\b|\bwould be\b|:|=)[\s:]{0,4}([^\n]{1,200})", re.IGNORECASE
@@ -56,7 +57,7 @@ def read_open(text: str, kind: Kind) -> tuple[str | None, str]:
 
 def _boxed(text: str) -> str | None:
     """What the last whole box holds; braces may be nested."""
-    for found in reversed(list(_BOX.finditer(text))):
+    for found in reversed(list(_BOX.finditer(text))[-_BOXES_MAX:]):
         if text[found.end() : found.end() + 1] != "{":
             continue
         depth, start = 0, found.end()

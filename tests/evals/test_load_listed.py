@@ -1,0 +1,47 @@
+"""Options that stand in the question's own text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from madflow.evals.listed import listed_options
+from madflow.evals.load import load_recorded
+
+WORDS = ("red", "green", "blue")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which?\n(A) red\n(B) green\n(C) blue",
+        "Which?: A) red, B) green, C) blue",
+        "Which?\nA. red\nB. green\nC. blue\n",
+        "Which?\nA: red, B: green, C: blue",
+        "Is it A) this or B) that?\n(A) red\n(B) green\n(C) blue",
+        "Which of these? (A) red, (B) green, (C) blue",
+    ],
+)
+def test_lists(text: str) -> None:
+    """Catches a style of listing that goes unseen, a list inside the question that is taken for the options."""
+    assert listed_options(text) == tuple(zip("ABC", WORDS, strict=True))
+
+
+@pytest.mark.parametrize("text", ["", "How many?", "Plan A. It fails.", "(B) first, (A) then", "A) only one"])
+def test_no_list(text: str) -> None:
+    """Catches a lone letter that makes an open question a choice."""
+    assert listed_options(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("answers", "options"),
+    [(["A", "C"], 3), ([None, None], 3), (["12", "15"], 0)],
+)
+def test_what_was_answered_decides(tmp_path: Path, answers: list[str | None], options: int) -> None:
+    """Catches a list in a question that was answered by numbers becoming its options."""
+    agents = [{"id": str(n), "rounds": ["…"], "answers": [answer]} for n, answer in enumerate(answers)]
+    row = {"question": "Which?\n(A) red\n(B) green\n(C) blue", "agents": agents}
+    (tmp_path / "q.jsonl").write_text(json.dumps(row))
+    assert load_recorded(tmp_path)[0].recording.debated.options == options
