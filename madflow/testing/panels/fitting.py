@@ -37,7 +37,7 @@ __all__ = ["Scored", "course_of", "fit"]
 
 _SIZE: Final = len(fields(Persuasion))
 _NEGLIGIBLE: Final = 0.01  # a difference of shares that says nothing
-_TRIED: Final = 1_500  # debates simulated to set unison
+_TRIED: Final = 3_000  # debates simulated to set unison
 _Chosen: TypeAlias = tuple[int, tuple[tuple[int, tuple[float, ...]], ...]]
 _SHARES: Final = (Fraction(1, 2), Fraction(2, 3), Fraction(99, 100))
 
