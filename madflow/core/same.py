@@ -40,7 +40,9 @@ __all__ = [
     "ALIKE_MIN",
     "LINES_APART_MAX",
     "REMARKS_MAX",
+    "TEXT_CHARS_MAX",
     "Group",
+    "Pair",
     "Remark",
     "likeness",
     "pairs_in_doubt",
@@ -52,7 +54,7 @@ ALIKE_MIN: Final = 0.18
 """The mean likeness from which two groups are one."""
 
 LINES_APART_MAX: Final = 10
-REMARKS_MAX: Final = 1_000
+REMARKS_MAX: Final = 500
 TEXT_CHARS_MAX: Final = 20_000
 
 _TOKEN = re.compile(r"[^\W\d]\w*|\d+(?:\.\d+)?")
@@ -143,11 +145,11 @@ def likeness(remarks: Sequence[Remark]) -> dict[Pair, float]:
         norm = math.sqrt(math.fsum(weight * weight for weight in vector.values()))
         for word, weight in vector.items():
             by_word.setdefault(word, []).append((place, weight / norm))
-    parts: dict[Pair, list[float]] = {}
-    for holders in by_word.values():
-        for (one, mine), (two, theirs) in combinations(holders, 2):
-            parts.setdefault((one, two), []).append(mine * theirs)
-    return {pair: min(1.0, math.fsum(products)) for pair, products in parts.items()}
+    close: dict[Pair, float] = {}
+    for word in sorted(by_word):  # sums are rounded: in the order of words, whatever the order of remarks
+        for (one, mine), (two, theirs) in combinations(by_word[word], 2):
+            close[one, two] = close.get((one, two), 0.0) + mine * theirs
+    return {pair: min(1.0, value) for pair, value in close.items()}
 
 
 def same_findings(
