@@ -1,4 +1,4 @@
-# make demo | test | lint | eval | release-check; each sets itself up: python3 (3.11 or later) and make are all it needs.
+# make demo | test | lint | eval | perf | release-check; each sets itself up: python3 (3.11 or later) and make are all it needs.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -9,7 +9,7 @@ ARGS ?=
 export LANGSMITH_TRACING := false
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: demo test lint eval lock release-check clean
+.PHONY: demo test lint eval perf lock release-check clean
 
 demo: $(STAMP)
 	rm -rf build/demo && mkdir -p build && cp -r examples/pull_request build/demo
@@ -25,7 +25,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Every arm on the debates that ship; all other suites need a folder of recordings: madflow eval run all --recorded DIR
 eval: $(STAMP)
+	$(BIN)/madflow eval run shipped --out build/eval --fresh $(ARGS)
+	$(BIN)/madflow eval report build/eval
+
+perf: $(STAMP)
 	$(BIN)/python -m evals.perf $(ARGS)
 
 # What a release must pass beyond the tests: the wheel, in an empty environment, away from the checkout; the benchmark;

@@ -17,17 +17,17 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = ("prompts", "evals/suites")
-BUILT_FROM = ("madflow", *DATA, "pyproject.toml", "README.md", "LICENSE")
+DATA = ("prompts/**/*", "evals/suites/*.toml", "evals/shipped/*.jsonl")
+BUILT_FROM = ("madflow", "prompts", "evals", "pyproject.toml", "README.md", "LICENSE")
 
 # The crews travel, and they come from the installed package rather than from a checkout.
 CREWS = """
 import pathlib, sys, madflow
 from madflow.crews import list_crews, load_crew
-from madflow.evals.suites import find_suites, list_suites, load_suite
+from madflow.evals.suites import find_suites, list_suites, load_suite, shipped_data
 from madflow.prompts import find_prompts
 base = pathlib.Path(sys.argv[1]).resolve()
-for place in (pathlib.Path(madflow.__file__), find_prompts(), find_suites()):
+for place in (pathlib.Path(madflow.__file__), find_prompts(), find_suites(), shipped_data()):
     assert place.resolve().is_relative_to(base), f"{place} is not below {base}"
 for name in list_crews():
     for protocol in ("answer", "proposal", "review"):
@@ -76,12 +76,12 @@ def build(folder: Path) -> Path:
 
 
 def check_contents(wheel: Path) -> None:
-    """Every module, prompt and suite of the checkout is in the wheel, and nothing else is."""
+    """Every module, prompt, suite and shipped recording of the checkout is in the wheel, and nothing else is."""
     with zipfile.ZipFile(wheel) as archive:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = {p.relative_to(ROOT).as_posix() for p in (ROOT / "madflow").rglob("*") if _belongs(p)}
-    for name in DATA:
-        wanted |= {f"madflow/_data/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / name).rglob("*") if _belongs(p)}
+    for pattern in DATA:
+        wanted |= {f"madflow/_data/{p.relative_to(ROOT).as_posix()}" for p in ROOT.glob(pattern) if _belongs(p)}
     if inside != wanted:
         raise SystemExit(f"missing: {sorted(wanted - inside)}; too much: {sorted(inside - wanted)}")
 

@@ -124,7 +124,8 @@ def test_curves_are_of_one_round_and_the_step_after_it() -> None:
     assert sum(item.whole for item in first["right_to_wrong"]) == 3
     assert [sum(item.whole for item in second[name]) for name in ("right_to_wrong", "wrong_to_right")] == [0, 2]
     assert sum(item.part for item in second["wrong_to_right"]) == 1
-    assert [item.part for item in unanimity([recording(0, "AA."), recording(1, "AAA")], 1)] == [0, 1]
+    cases = [recording(0, "AA."), recording(1, "AAA"), recording(2, "...")]
+    assert [item.part for item in unanimity(cases, 1)] == [0, 1, 0]
 
 
 def test_an_unknown_measure_is_refused() -> None:

@@ -129,6 +129,16 @@ def test_work_is_shared_between_suites(folder: Path, tmp_path: Path) -> None:
     assert done_in(tmp_path / "out") == 2 * len({*ARMS, "robust"})
 
 
+def test_rows_of_two_files_are_never_taken_for_each_other(folder: Path, tmp_path: Path) -> None:
+    """Catches: kept work that is found by line numbers alone."""
+    write_rows(folder / "made-others.jsonl.gz", debates(seed=3))
+    data = [{"label": name, "files": [name]} for name in ("made-debates", "made-others")]
+    found = run(suite(data=data, arms=["vote"], measures=["tokens"], comparison=[]), folder, tmp_path / "out")
+    assert done_in(tmp_path / "out") == 4
+    one, other = [measured.value for measured in found.measures if measured.measure == "tokens"]
+    assert one != other
+
+
 def test_what_changed_is_named_and_refused(folder: Path, tmp_path: Path) -> None:
     """Catches: results of two states of the data or of the suite mixed in one folder."""
     out = tmp_path / "out"
