@@ -28,6 +28,7 @@ STATED = [
     ("I agree with the other agents that the correct answer is:\n\n(B) a glass rod", "B"),
     ("Based on the reasoning of the other agents, the answer is (B).", "B"),
     ("<answer>D</answer>", "D"),
+    ("Let us look at the options:\n\nThe answer is D", "D"),
     # the placeholder of the prompt, echoed
     ("(X) D. an iron nail", "D"),
     ("The correct answer is:\n\n(X) (B) a glass rod", "B"),
@@ -279,6 +280,7 @@ OPEN = [
     ("Therefore, we have \\boxed{\\frac{64}{5}}.", "number", "12.8"),
     ("x = 3, and y = 14.\nSo the numbers are 14 and 3.", "numbers", "3;14"),
     ("Thus $y$ is $x^2 + 1$.", "expression", "x^2+1"),
+    ("One is $5 each, the other two come to $8.", "expression", "8"),
     ('{"answer": "1,000 km", "confidence": 0.5}', "number", "1000"),
     ("The capital is Paris. The answer is Paris.", "text", "paris"),
     ("There is not enough information.", "number", None),

@@ -197,7 +197,7 @@ def cue_before(text: str, place: Place) -> Cue | None:
         return Cue(strong=True, linked=True, echoed=True)
     linked, equated = not _LINKS.isdisjoint(tail), not _EQUALS.isdisjoint(tail)
     said = bool(before) and before[-1] in _SAYS
-    listing = bool(before) and before[-1] in _PLURALS
+    listing = bool(before) and before[-1] in _PLURALS and _NOUNS.isdisjoint(tail)
     pointed = linked and not listing and ((equated and ":" in tail) or not _POINTS.isdisjoint(tokens))
     if said or pointed:
         return Cue(strong=True, linked=equated)

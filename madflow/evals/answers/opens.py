@@ -22,6 +22,7 @@ _CUE: Final = re.compile(
     r"\banswer\b[^.?!\n:]{0,80}?(?:\bis\b|\bwould be\b|:|=)[\s:]{0,4}([^\n]{1,200})", re.IGNORECASE
 )
 _FORMULA: Final = re.compile(r"\b(?:is|are|equals|be)\s{0,3}:?\s{0,3}\$([^$]{1,200})\$")
+_WORD_IN: Final = re.compile(r"(?<!\\)\b[A-Za-z]{3}|^\d[\d,.]*\s")
 _AMOUNT: Final = re.compile(
     r"(?<![\w.,/^])-?[$£€]?\s?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?(?:\s?/\s?\d{1,20})?(?![\w^])"
     r"|(?<![\w.])-?\.\d{1,30}"
@@ -49,7 +50,7 @@ def read_open(text: str, kind: Kind) -> tuple[str | None, str]:
             return normal_answer(re.split(r"(?<=[^\d\s])[.!?](?:\s|$)|[.!?]$", cues[-1].strip(" *`\"'$"))[0]), "cue"
         if kind == "text":
             return (normal_answer(text), "whole") if len(text) <= 200 else (None, "no conclusion")
-        formulas = _FORMULA.findall(text)
+        formulas = [said for said in _FORMULA.findall(text) if not _WORD_IN.search(said)]
         if formulas:
             return normal_answer(formulas[-1]), "formula"
     return _numbers(text, kind)
