@@ -33,7 +33,7 @@ def suite(name: str = "small", **fields: Any) -> Suite:
         "recorded": ["right_to_wrong", "oracle:1"],
         "rounds": 3,
         "data": [{"label": "made", "files": ["made-debates"], "conditions": ["clean", "adversary"]}],
-        "comparison": [{"against": "vote"}],
+        "comparison": [{"against": "vote", "measures": ["accuracy", "token_share"]}],
     }
     return Suite.model_validate({**body, **fields})
 
@@ -73,9 +73,13 @@ def test_figures_are_those_of_the_metrics(folder: Path, tmp_path: Path) -> None:
             clean = metrics.accuracy(made[measured.arm, "clean"])
             loss = difference(clean, metrics.accuracy(made[measured.arm, "adversary"]))
             assert measured.value == loss.value
-    (one,) = [c for c in found.comparisons if c.arm == "debate" and c.group["condition"] == "clean"]
-    sides = [metrics.accuracy(made[arm, "clean"]) for arm in ("debate", "vote")]
-    assert one.value == difference(*sides).value
+    for measure, metric in (("accuracy", metrics.accuracy), ("token_share", metrics.token_share)):
+        same = [
+            c for c in found.comparisons if (c.arm, c.group["condition"], c.measure) == ("debate", "clean", measure)
+        ]
+        sides = [metric(made[arm, "clean"]) for arm in ("debate", "vote")]
+        assert [one.value for one in same] == [difference(*sides).value]
+    assert same[0].value is not None and same[0].value > 0, "a debate costs more than a vote"
     assert [m.arm for m in found.measures if m.measure == "detection"] == ["reliable"]
     assert {m.measure for m in found.measures if m.arm == "recorded"} == {"right_to_wrong", "oracle:1"}
     assert {(r.round, r.measure) for r in found.rounds if r.measure == "accuracy"} == {
