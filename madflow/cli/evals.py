@@ -114,7 +114,7 @@ def run(
         raise click.UsageError("--data, --model and their caps go with a live suite; `madflow eval list` shows them")
     for line in left_out:
         note(line)
-    with _progress(quiet=quiet) as show:
+    with _progress(quiet=quiet, interrupted="what was finished is kept: the same command goes on") as show:
         if asking:
             try:
                 ran = [run_live_suite(asking[0], options, out, limit, show)]
@@ -177,7 +177,7 @@ def predict(*, recorded: Path, policy: str, out: Path, workers: int | None, as_j
 
     check_out(out)
     began = time.monotonic()
-    with _progress(quiet=quiet) as show:
+    with _progress(quiet=quiet, interrupted=f"{out} was not written") as show:
         found = predict_all(recorded, policy, workers=workers or cores(), on_progress=show)
     write_lines(out, (json.dumps(one, ensure_ascii=False, allow_nan=False) for one in found))
     abstained = sum(one["abstained"] for one in found)
@@ -253,15 +253,23 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr where that is a terminal, else a line every few seconds. When stderr is gone, nothing more."""
-    if quiet:
-        yield lambda progress: None
-    elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield _Lines()
+def _progress(*, quiet: bool, interrupted: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr where that is a terminal, else a line every few seconds. When stderr is gone, nothing more.
+
+    Args:
+        interrupted: what to say when Ctrl-C ends the block.
+    """
+    try:
+        if quiet:
+            yield lambda progress: None
+        elif sys.stderr.isatty():
+            with _bar() as show:
+                yield show
+        else:
+            yield _Lines()
+    except KeyboardInterrupt:
+        note(interrupted)
+        raise
 
 
 @contextmanager
