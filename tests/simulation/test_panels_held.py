@@ -19,7 +19,7 @@ from madflow.testing.panels.simulate import simulate
 
 PANEL = PanelModel(
     agents(4, AgentModel(role="adversary")),
-    kinds=(QuestionKind(1.5, 0.5, 0.1), QuestionKind(-1, 0.8, 0.02)),
+    kinds=(QuestionKind(1.5, 0.5, 0.3), QuestionKind(-1, 0.8, 0.3)),
     reply_chars=30,
 )
 

@@ -115,10 +115,12 @@ def _unanimous(debates: Sequence[Scored]) -> float:
 def course_of(recorded: Sequence[Scored]) -> Course:
     """The course that explains most endings of the debates; everybody is taken to have seen everybody."""
     rounds = max(len(one.debated.rounds) for one in recorded)
-    asked = tuple(
+    seats = max(len(one.debated.seats) for one in recorded)
+    most = [
         max(len(one.debated.rounds[number]) for one in recorded if len(one.debated.rounds) > number)
         for number in range(rounds)
-    )
+    ]
+    asked = tuple(0 if count == seats else count for count in most) if min(most) < seats else ()
     early = any(len(one.debated.rounds) < rounds for one in recorded)
     if not early:
         return Course(rounds, asked=asked)

@@ -62,4 +62,4 @@ def _likelihood(pattern: Pattern, kind: QuestionKind) -> float:
     total = sum(wrong)
     unseen = max(0, answers - 1 - len(wrong))
     tempted = sum(chances[1] ** count * chances[2] ** (total - count) for count in (*wrong, *[0] * unseen))
-    return float(chances[0] ** right * chances[3] ** blank * tempted / (answers - 1))
+    return float(chances[0] ** right * chances[3] ** blank * tempted)

@@ -165,7 +165,8 @@ class Course:
             its own way.
         one_by_one: the seats of a round are asked one after the other, in a drawn order, and `agree` is looked at after
             each reply; otherwise after the round.
-        asked: how many seats are asked in round 1, 2, …; the last entry holds for the rounds after it; () asks all.
+        asked: how many seats are asked in round 1, 2, …, 0 for all; the last entry holds for the rounds after it; ()
+            asks all.
     """
 
     rounds: int = 3
@@ -181,15 +182,15 @@ class Course:
         if self.agree is not None and not 0 < self.agree < 1:
             raise ConfigError(f"agree is a share above 0 and below 1, or None (agree={self.agree}); fix it")
         _probability("missed", self.missed)
-        if any(count < 1 for count in self.asked):
-            raise ConfigError(f"each round asks one seat or more (asked={self.asked}); fix it")
+        if any(count < 0 for count in self.asked):
+            raise ConfigError(f"each round asks one seat or more, or 0 for all (asked={self.asked}); fix it")
         parse_topology(self.topology)
 
     def seats_asked(self, number: int, seats: int) -> int:
         """How many of `seats` are asked in a round (1-based)."""
         if not self.asked:
             return seats
-        return min(seats, self.asked[min(number, len(self.asked)) - 1])
+        return min(seats, self.asked[min(number, len(self.asked)) - 1] or seats)
 
 
 @dataclass(frozen=True, slots=True)
