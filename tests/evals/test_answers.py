@@ -80,6 +80,7 @@ UNSTATED = [
     "Let us look at each option. (A) conducts, (B) does not, and so the ans",
     "Let us look at the options:\n\nA: a copper wire. It conducts.\n\nB: a glass rod. It does not cond",
     "Let us look at the options:\n\n- **A: a copper wire** conducts.\n- **B:",
+    "Let us see which answer is right:\n\nA: a copper wire. It conducts.\n\nB: a glass rod. It does not cond",
     "A) a copper wire: This is correct.\nB) a glass rod: no.\nD) an iron nail: This is correct.\nNow",
     "",
     "   \n ",
@@ -284,6 +285,7 @@ OPEN = [
     ('{"answer": "1,000 km", "confidence": 0.5}', "number", "1000"),
     ("The capital is Paris. The answer is Paris.", "text", "paris"),
     ("There is not enough information.", "number", None),
+    ("\n".join(f"Step {n}: \\boxed{{{n}}}" for n in range(80)), "number", "79"),
 ]
 
 

@@ -69,7 +69,7 @@ def renamed(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
     places = chance.sample(range(3), 3)
     out = []
     for number, row in enumerate(rows):
-        agents = [{**row["agents"][place], "id": f"z{seed}-{place}"} for place in places]
+        agents = [{**row["agents"][place], "id": f"z{seat}"} for seat, place in enumerate(places)]
         out.append({**row, "agents": agents, "run": "other", "task_id": f"t{seed}-{number}"})
     chance.shuffle(out)
     return out

@@ -21,6 +21,8 @@ WORDS = ("red", "green", "blue")
         "Which?\nA. red\nB. green\nC. blue\n",
         "Which?\nA: red, B: green, C: blue",
         "Is it A) this or B) that?\n(A) red\n(B) green\n(C) blue",
+        "Given (A) and (B) above, which? (A) red, (B) green, (C) blue",
+        "Given (A) and (B) above, which?\n(A) red\n(B) green\n(C) blue",
         "Which of these? (A) red, (B) green, (C) blue",
     ],
 )
