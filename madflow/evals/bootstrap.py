@@ -26,12 +26,15 @@ from typing import Any, Final, TypeVar
 
 from ..errors import ConfigError
 
-__all__ = ["DRAWS", "LEVEL", "Interval", "Item", "difference", "estimate", "statistic", "total"]
+__all__ = ["DRAWS", "LEVEL", "Draw", "Interval", "Item", "difference", "estimate", "resampled", "statistic", "total"]
 
 DRAWS: Final = 2_000
 LEVEL: Final = 0.95
 _DRAWS_MAX: Final = 100_000
 _Case = TypeVar("_Case")
+
+Draw = Callable[[Sequence[Any]], Sequence[Any]]
+"""One draw: what it picks from a sequence with an entry for each question, as often as it picks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +124,10 @@ def statistic(
 
     groups = [clusters[question] for question in sorted(clusters)]
 
-    def of(drawn: _Draw) -> float:
+    def of(drawn: Draw) -> float:
         return value(list(chain.from_iterable(drawn(groups))))
 
     return _interval(len(groups), of, seed, draws, level)
-
-
-_Draw = Callable[[Sequence[Any]], Sequence[Any]]
-"""One draw: what it picks from a sequence with an entry for each question, as often as it picks it."""
 
 
 class _Draws:
@@ -137,9 +136,9 @@ class _Draws:
     def __init__(self, questions: int, seed: int) -> None:
         self._places = list(range(questions))  # one object for each place, however often it is drawn
         self._chance = random.Random(seed)  # noqa: S311 - a seeded resampling, no secret
-        self._made: list[_Draw] = []
+        self._made: list[Draw] = []
 
-    def __getitem__(self, number: int) -> _Draw:
+    def __getitem__(self, number: int) -> Draw:
         while len(self._made) <= number:
             self._made.append(itemgetter(*self._chance.choices(self._places, k=len(self._places))))
         return self._made[number]
@@ -155,16 +154,29 @@ def _everything(groups: Sequence[Any]) -> Sequence[Any]:
     return groups
 
 
-def _ratios(sums: Sequence[tuple[float, float]]) -> Callable[[_Draw], float]:
+def _ratios(sums: Sequence[tuple[float, float]]) -> Callable[[Draw], float]:
     """The ratio of sums over what was drawn."""
     parts, wholes = [part for part, _ in sums], [whole for _, whole in sums]
     even = len(set(wholes)) == 1
 
-    def value(drawn: _Draw) -> float:
+    def value(drawn: Draw) -> float:
         whole = wholes[0] * len(wholes) if even else math.fsum(drawn(wholes))
         return _ratio(math.fsum(drawn(parts)), whole)
 
     return value
+
+
+def resampled(
+    questions: int, value: Callable[[Draw], float], *, seed: int = 0, draws: int = DRAWS, level: float = LEVEL
+) -> Interval:
+    """The interval of a function that is given draws themselves: for what would be slow over lists of cases.
+
+    Raises as `estimate`.
+
+    Args:
+        questions: how many there are; in every sequence that a draw is applied to, each has one entry, in one order.
+    """
+    return _interval(questions, value, seed, draws, level)
 
 
 def _sums(items: Iterable[Item]) -> dict[str, tuple[float, float]]:
@@ -179,7 +191,7 @@ def _sums(items: Iterable[Item]) -> dict[str, tuple[float, float]]:
 
 def _interval(
     questions: int,
-    value: Callable[[_Draw], float],
+    value: Callable[[Draw], float],
     seed: int,
     draws: int,
     level: float,

@@ -18,7 +18,8 @@ from typing import Any, Final
 from ..core.policies import Debated
 from ..errors import ConfigError
 from . import metrics
-from .bootstrap import DRAWS, Interval, Item, difference, estimate, statistic
+from .bootstrap import DRAWS, LEVEL, Interval, Item, difference, estimate, resampled, statistic
+from .curves import Ranked, binned
 from .records import Outcome, Recording
 
 __all__ = ["MEASURES", "Figure", "Measure", "measure_named", "round_measures", "unanimity"]
@@ -80,7 +81,7 @@ def measure_named(text: str) -> Measure:
     except ValueError as error:
         raise ConfigError(f"measure {text!r}: {argument!r} is no {kind.__name__ if kind else ''}; fix it") from error
     if name in _STATISTICS:
-        return Measure(text, of, None, partial(_statistic, bound))
+        return Measure(text, of, None, bound)
     return Measure(text, of, bound, partial(_ratio, bound))
 
 
@@ -114,23 +115,16 @@ def _ratio(items: Callable[[Sequence[Any]], list[Item]], cases: Sequence[Any], s
     return estimate(items(cases), seed=seed, draws=draws)
 
 
-_Cases = tuple[Mapping[str, Sequence[Any]], Callable[[Sequence[Any]], float], bool]
-"""Question to its cases, a function of cases, and whether they are few enough to be drawn."""
-
-
-def _statistic(of: Callable[[Sequence[Any]], _Cases], cases: Sequence[Any], seed: int, draws: int) -> Interval:
-    clusters, value, drawn = of(cases)
-    if drawn:
-        return statistic(clusters, value, seed=seed, draws=draws)
-    whole = value([case for question in sorted(clusters) for case in clusters[question]])
-    return Interval(whole, math.nan, math.nan, 0.95, 0, seed, len(clusters))
-
-
 def _clusters(cases: Sequence[tuple[str, Any]]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for question, case in cases:
         found.setdefault(question, []).append(case)
     return found
+
+
+def _groups(cases: Sequence[tuple[str, Any]]) -> list[list[Any]]:
+    """The cases of each question, by questions in order: in no other are the draws the same for every arm."""
+    return [held for _, held in sorted(_clusters(cases).items())]
 
 
 def _mean(of: Callable[[Outcome], float], outcomes: Sequence[Outcome]) -> list[Item]:
@@ -156,22 +150,26 @@ def _is_prose(text: str) -> bool:
     return bool(text) and not _is_json(text)
 
 
-def _calibration(outcomes: Sequence[Outcome]) -> _Cases:
+def _calibration(outcomes: Sequence[Outcome], seed: int, draws: int) -> Interval:
     right = metrics.accuracy(outcomes)
     cases = [(one.recording.question, (one.confidence, item.part)) for one, item in zip(outcomes, right, strict=True)]
-    return _clusters(cases), metrics.calibration_error, True
+    groups = _groups(cases)
+    return resampled(len(groups), binned(groups), seed=seed, draws=draws)
 
 
-def _suspected(of: str, outcomes: Sequence[Outcome]) -> dict[str, list[tuple[float, bool]]]:
-    return _clusters([(question, (score, wrong)) for question, score, wrong in metrics.consensus_cases(outcomes, of)])
+def _ranked(of: str, outcomes: Sequence[Outcome]) -> tuple[int, Ranked]:
+    groups = _groups([(q, (score, wrong)) for q, score, wrong in metrics.consensus_cases(outcomes, of)])
+    return len(groups), Ranked(groups)
 
 
-def _interception(of: str, outcomes: Sequence[Outcome], argument: float) -> _Cases:
-    return _suspected(of, outcomes), partial(metrics.interception, false_flags=argument), True
+def _interception(of: str, outcomes: Sequence[Outcome], seed: int, draws: int, argument: float) -> Interval:
+    count, ranked = _ranked(of, outcomes)
+    return resampled(count, partial(ranked.interception, false_flags=argument), seed=seed, draws=draws)
 
 
-def _auc(of: str, outcomes: Sequence[Outcome]) -> _Cases:
-    return _suspected(of, outcomes), metrics.auc, True
+def _auc(of: str, outcomes: Sequence[Outcome], seed: int, draws: int) -> Interval:
+    count, ranked = _ranked(of, outcomes)
+    return resampled(count, ranked.auc, seed=seed, draws=draws)
 
 
 def _agreement(outcomes: Sequence[Outcome], of: str) -> list[Item]:
@@ -180,7 +178,7 @@ def _agreement(outcomes: Sequence[Outcome], of: str) -> list[Item]:
     return [Item(one.recording.question, 0.0, 1.0) for one in outcomes] + [Item(one, 1.0, 0.0) for one in taken]
 
 
-def _errors(recordings: Sequence[Recording]) -> _Cases:
+def _errors(recordings: Sequence[Recording], seed: int, draws: int) -> Interval:
     """`metrics.error_correlation`, its cases taken apart once: (run and pair of seats, both errors) by question."""
     cases = []
     for one in recordings:
@@ -188,7 +186,11 @@ def _errors(recordings: Sequence[Recording]) -> _Cases:
         honest = sorted(set(one.debated.seats) - one.adversaries)
         wrong = {seat: votes.get(seat) != one.gold for seat in honest}
         cases += [(one.question, ((one.run, a, b), 2 * wrong[a] + wrong[b])) for a, b in combinations(honest, 2)]
-    return _clusters(cases), _mean_phi, len(cases) <= _PAIRS_MAX
+    clusters = _clusters(cases)
+    if len(cases) <= _PAIRS_MAX:
+        return statistic(clusters, _mean_phi, seed=seed, draws=draws)
+    whole = _mean_phi([case for _, case in cases])
+    return Interval(whole, math.nan, math.nan, LEVEL, 0, seed, len(clusters))
 
 
 def _mean_phi(cases: Sequence[tuple[tuple[str, str, str], int]]) -> float:
@@ -206,9 +208,9 @@ def _mean_phi(cases: Sequence[tuple[tuple[str, str, str], int]]) -> float:
     return math.fsum(found) / len(found) if found else math.nan
 
 
-def _latency(recordings: Sequence[Recording], argument: int) -> _Cases:
+def _latency(recordings: Sequence[Recording], seed: int, draws: int, argument: int) -> Interval:
     cases = [(one.question, found) for one in recordings for found in metrics.latencies([one])]
-    return _clusters(cases), partial(metrics.percentile, share=argument / 100), True
+    return statistic(_clusters(cases), partial(metrics.percentile, share=argument / 100), seed=seed, draws=draws)
 
 
 def _numbered(of: Callable[[Sequence[Recording], int], list[Item]]) -> Callable[..., list[Item]]:

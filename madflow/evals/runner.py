@@ -206,7 +206,10 @@ def _prepare(
         if suite.source == "simulator":
             continue
         most, chosen = data.rows_per_run, [row for name in data.matching(files) for row in rows[name]]
-        pieces = cut(chosen, most)
+        wanted = set(data.conditions)
+        pieces = [
+            piece for piece in cut(chosen, most) if not wanted or any(r.recording.condition in wanted for r in piece)
+        ]
         known = found.pieces.setdefault(most, {})
         known.update({piece[0].recording.key: piece for piece in pieces})
         for arm in data.arms or suite.arms:

@@ -163,7 +163,8 @@ class Scorer:
         return (len(items), estimate(items, seed=self._seed)) if items else None
 
     def _adversary_loss(self, group: Group, arm: str) -> tuple[int, Interval] | None:
-        if group.condition != _ADVERSARY or not self._of(group, _CLEAN):
+        clean_too = any((one.label, one.condition) == (group.label, _CLEAN) for one in self._groups)
+        if group.condition != _ADVERSARY or not clean_too or not self._of(group, _CLEAN):
             return None
         clean = metrics.accuracy(self._made(group, arm, _CLEAN))
         attacked = metrics.accuracy(self._made(group, arm))

@@ -133,6 +133,14 @@ def test_work_is_shared_between_suites(folder: Path, tmp_path: Path) -> None:
     assert done_in(tmp_path / "out") == 2 * len({*ARMS, "robust"})
 
 
+def test_nothing_is_run_that_no_group_needs(folder: Path, tmp_path: Path) -> None:
+    """Catches: debates of a condition that is not measured, run for nothing; a loss without its other side."""
+    data = [{"label": "made", "files": ["made-debates"], "conditions": ["adversary"]}]
+    found = run(suite(data=data), folder, tmp_path / "out")
+    assert done_in(tmp_path / "out") == len(ARMS)
+    assert not [m for m in found.measures if m.measure == "adversary_loss"]
+
+
 def test_rows_of_two_files_are_never_taken_for_each_other(folder: Path, tmp_path: Path) -> None:
     """Catches: kept work that is found by line numbers alone."""
     write_rows(folder / "made-others.jsonl.gz", debates(seed=3))
