@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import __version__
 from ..clock import SystemClock
 from ..core.protocols.subject import rfc3339
-from ..errors import ConfigError, ResumeRefused
+from ..errors import ConfigError, MadflowError, ResumeRefused
 from .arms import arm_named
 from .ensembles import load_reviews
 from .files import make_folder, replace_file, sole_writer
@@ -269,10 +269,16 @@ def _claim(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _forget(out: Path, prepared: Sequence[_Prepared]) -> None:
-    for folder in [path for path in (out / _WORK).iterdir() if path.is_dir()]:
-        shutil.rmtree(folder)
-    for one in prepared:
-        shutil.rmtree(out / one.suite.name, ignore_errors=not (out / one.suite.name).exists())
+    """Remove all kept work, and what is there of these suites."""
+    kept = [path for path in (out / _WORK).iterdir() if path.is_dir()]
+    for folder in [*kept, *(out / one.suite.name for one in prepared)]:
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise MadflowError(
+                f"{folder}: cannot be removed ({error.strerror or error}); remove it, or use another --out"
+            ) from error
 
 
 def _work(
