@@ -15,7 +15,11 @@ Theory of operation:
    joined, until no average reaches `alike`. Two remarks of one reviewer that differ count as wholly unlike (0): a
    reviewer who says two things mostly means two. It is a vote against, not a veto (cannot-link): reviewers do repeat
    themselves, and a veto then tears the group of all who agree in two.
-5. The *spokesman* of a group is its most central remark: the one most alike the others'.
+5. The *spokesman* of a group is its most central remark: the one most alike the others'. At most two remarks of further
+   reviewers are quoted beside it, chosen one at a time so that what is quoted covers the group best: greatest sum, over
+   its members, of the likeness to the nearest remark quoted (facility location, chosen greedily; H. Lin, J. Bilmes, "A
+   class of submodular functions for document summarization", ACL 2011). Of equals (two remarks that cover each other
+   and nothing else always are) the more central one is quoted.
 
 What only a reader can decide can be put to one: `pairs_in_doubt` names the pairs nearest to the threshold, and `judged`
 takes the verdicts, which stand for the likeness of those pairs (1 or 0).
@@ -39,6 +43,7 @@ from ..errors import ConfigError
 __all__ = [
     "ALIKE_MIN",
     "LINES_APART_MAX",
+    "QUOTED_MAX",
     "REMARKS_MAX",
     "TEXT_CHARS_MAX",
     "Group",
@@ -54,6 +59,9 @@ ALIKE_MIN: Final = 0.18
 """The mean likeness from which two groups are one."""
 
 LINES_APART_MAX: Final = 10
+QUOTED_MAX: Final = 3
+"""How many remarks of a group are quoted, the spokesman among them."""
+
 REMARKS_MAX: Final = 500
 TEXT_CHARS_MAX: Final = 20_000
 
@@ -105,12 +113,19 @@ class Group:
 
     Attributes:
         members: ascending. told: the spokesman among them. cohesion: mean likeness of its pairs of different
-            reviewers; 1 where there is none.
+            reviewers; 1 where there is none. also: what is worth quoting beside the spokesman, the most telling first;
+            at most `QUOTED_MAX` − 1, each of another reviewer, none in the words of another.
     """
 
     members: tuple[int, ...]
     told: int
     cohesion: float
+    also: tuple[int, ...] = ()
+
+    @property
+    def quoted(self) -> tuple[int, ...]:
+        """The spokesman and what is quoted beside it."""
+        return self.told, *self.also
 
 
 Pair = tuple[int, int]
@@ -288,6 +303,26 @@ def _group(
     for i, j in pairs:
         central[i].append(close.get((i, j), 0.0))
         central[j].append(close.get((i, j), 0.0))
-    told = min(members, key=lambda place: (-math.fsum(sorted(central[place])), rank[place]))
+    order = sorted(members, key=lambda place: (-math.fsum(central[place]), rank[place]))
     shares = [close.get(pair, 0.0) for pair in pairs]
-    return Group(tuple(sorted(members)), told, math.fsum(shares) / len(shares) if shares else 1.0)
+    cohesion = math.fsum(shares) / len(shares) if shares else 1.0
+    return Group(tuple(sorted(members)), order[0], cohesion, _also(remarks, order, close))
+
+
+def _also(remarks: Sequence[Remark], order: Sequence[int], close: Mapping[Pair, float]) -> tuple[int, ...]:
+    """What to quote beside the first of a group's members, which are in order of how central they are."""
+    quoted = [order[0]]
+    near = {place: _alike(place, order[0], close) for place in order}
+    while len(quoted) < QUOTED_MAX:
+        heard, read = {remarks[place].by for place in quoted}, {remarks[place].text for place in quoted}
+        fresh = [place for place in order if remarks[place].by not in heard and remarks[place].text not in read]
+        if not fresh:
+            break
+        best = max(fresh, key=lambda one: math.fsum(max(near[other], _alike(other, one, close)) for other in order))
+        near = {place: max(near[place], _alike(place, best, close)) for place in order}
+        quoted.append(best)
+    return tuple(quoted[1:])
+
+
+def _alike(one: int, two: int, close: Mapping[Pair, float]) -> float:
+    return 1.0 if one == two else close.get(_pair(one, two), 0.0)

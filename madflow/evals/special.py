@@ -2,7 +2,7 @@
 
 Both give what a suite of debates gives (`Parts`), so that results, targets and the report are the same for all.
 
-- `reviews`: `ensembles.run_reviews` on the folder that holds the files.
+- `reviews`: `ensembles.run_reviews` on the files.
 - `simulator`: for each group of debates, `testing.panels.crossed_report`: each half of the questions is simulated by a
   panel that was fitted to the other half. `ACCURACY:T` and so on are of round T; "recorded" and "simulated" stand where
   an arm's name does, and the difference is the comparison. `deviation_max` is the greatest absolute difference of
@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import ConfigError
 from ..testing.panels.calibration import Deviation, crossed_report
 from .bootstrap import LEVEL, Interval
 from .ensembles import run_reviews
@@ -47,11 +46,8 @@ class Parts:
 
 
 def reviews(suite: Suite, files: Mapping[str, Path], seed: int) -> Parts:
-    """Every ensemble on recorded reviews. Raises as `run_reviews`; ConfigError where files are in several folders."""
-    folders = {path.parent for path in files.values()}
-    if len(folders) != 1:
-        raise ConfigError(f"suite {suite.name}: its files are in {len(folders)} folders; put them into one")
-    found = run_reviews(folders.pop(), seed=seed)
+    """Every ensemble on the suite's files of recorded reviews. Raises as `run_reviews`."""
+    found = run_reviews(files.values(), seed=seed)
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for row in found.rows:
         lines.setdefault(str(row["arm"]), []).append(row)

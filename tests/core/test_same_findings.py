@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from madflow.core.same import (
     LINES_APART_MAX,
+    QUOTED_MAX,
     REMARKS_MAX,
     Group,
     Remark,
@@ -114,6 +115,32 @@ def test_the_spokesman_is_the_most_central_remark() -> None:
     assert 0 < group.cohesion < 1
 
 
+def test_what_is_quoted_covers_the_group() -> None:
+    """Catches quoting the most central remarks, which say one thing, or the oddest one first."""
+    lock = ("the lock is held during sleep", "lock held while it sleeps", "sleeps, lock held")
+    starve = ("requests starve in the queue, lock", "a starved queue of requests")
+    remarks = [Remark(by, text) for by, text in zip("abcdef", (*lock, *starve, "spelling"), strict=True)]
+    together = dict.fromkeys(combinations(range(6), 2), True)
+    (group,) = same_findings(remarks, judged=together)
+    assert group.told in (0, 1, 2)
+    assert group.also in ((3, 5), (4, 5))
+    assert group.quoted == (group.told, *group.also)
+    everybody_else = [Remark("a", remark.text) if place in (3, 5) else remark for place, remark in enumerate(remarks)]
+    (group,) = same_findings(everybody_else, judged=together)
+    assert len({everybody_else[place].by for place in group.quoted}) == 3
+    echo = [Remark(by, lock[0]) for by in "abc"]
+    assert [group.also for group in same_findings(echo)] == [()]
+
+
+def test_of_remarks_that_cover_each_other_the_more_central_is_quoted() -> None:
+    """Catches ties that go by the alphabet: two that are alike cover a group equally, and one is nearer to the rest."""
+    told = ("null host crashes strip", "null host crashes", "host crashes strip", "null crashes strip")
+    pair = ("aaa queue starves requests", "queue starves requests host")
+    remarks = [Remark(by, text) for by, text in zip("abcdef", (*told, *pair), strict=True)]
+    (group,) = same_findings(remarks, judged=dict.fromkeys(combinations(range(6), 2), True))
+    assert group.also[0] == 5
+
+
 def test_a_readers_verdict_stands_for_likeness() -> None:
     """Catches verdicts that are ignored, or that only join and never part."""
     assert frozenset({3, 5}) in sets(same_findings(REVIEW, judged={(3, 5): True, (3, 4): False, (4, 5): False}))
@@ -204,11 +231,15 @@ def test_order_does_not_matter_and_everything_is_in_one_group(remarks: list[Rema
     chance.shuffle(places)  # type: ignore[attr-defined]
     shuffled = [remarks[place] for place in places]
 
-    def told(given_remarks: list[Remark]) -> list[tuple[list[str], str]]:
+    def told(given_remarks: list[Remark]) -> list[tuple[list[str], list[str]]]:
         return sorted(
-            (sorted(repr(given_remarks[i]) for i in group.members), repr(given_remarks[group.told]))
+            (sorted(repr(given_remarks[i]) for i in group.members), [repr(given_remarks[i]) for i in group.quoted])
             for group in same_findings(given_remarks, alike=0.3)
         )
 
     assert told(remarks) == told(shuffled)
     assert sorted(i for group in same_findings(remarks) for i in group.members) == list(range(len(remarks)))
+    for group in same_findings(remarks):
+        assert set(group.quoted) <= set(group.members)
+        voices = {remarks[i].by for i in group.quoted}
+        assert len(group.quoted) == len(voices) == len({remarks[i].text for i in group.quoted}) <= QUOTED_MAX

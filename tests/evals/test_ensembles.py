@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from madflow.errors import ConfigError
 from madflow.evals.bootstrap import total
 from madflow.evals.ensembles import load_reviews, run_reviews
 from madflow.evals.ensembles.arms import ARMS, Arm, apart, at_least, by_findings, by_words
+from madflow.evals.ensembles.controls import CONTROLS, by_chance
 from madflow.evals.ensembles.labelled import logistic
 from madflow.evals.ensembles.reviews import Comment, Pull, review_files
 from madflow.evals.ensembles.scoring import bcubed, credit, f1, pairs, precision, recall
+from madflow.evals.special import reviews
+from madflow.evals.suites import Data, Suite
 
 # What a change is about, in three wordings; the first two issues of a change are golden.
 ISSUES = (
@@ -171,7 +175,22 @@ def test_credit_by_each_reading() -> None:
     assert (both.strict, both.half, both.merged) == (2, 1, 1)
     lump = credit(one, (Group((0, 2, 4), 2, 1.0),))
     assert (lump.strict, lump.half, lump.merged) == (0, 0, 1)
-    assert credit(one, ()) == replace(made, published=0, strict=0, half=0, merged=0, repeated=0)
+    assert credit(one, ()) == replace(made, published=0, strict=0, quoted=0, half=0, merged=0, repeated=0)
+
+
+def test_credit_for_what_is_quoted() -> None:
+    """Catches a comment that finds two issues by quoting two, members that count though nobody reads them."""
+    one = pull(("a", "x", {1}), ("b", "y", {0}), ("c", "z", set()), ("d", "u", {0}), ("e", "v", {2}))
+
+    def quoted(*groups: Group) -> int:
+        return credit(one, groups).quoted
+
+    assert quoted(Group((0, 1, 2), 2, 1.0)) == 0
+    assert quoted(Group((0, 1, 2), 2, 1.0, (1,))) == 1
+    assert quoted(Group((0, 1, 2), 0, 1.0, (1, 2))) == 1
+    assert quoted(Group((0, 1, 3), 0, 1.0, (1, 3)), Group((4,), 4, 1.0)) == 2
+    assert quoted(Group((0, 1, 3), 0, 1.0, (1, 3)), Group((1,), 1, 1.0)) == 1  # both are on issue 0
+    assert total(f1([credit(one, (Group((2, 3), 2, 1.0, (3,)),))], "quoted")) == pytest.approx(2 / (1 + 3))
 
 
 def test_bcubed_and_pairs_by_hand() -> None:
@@ -237,6 +256,47 @@ def test_at_least_k_reviewers_not_comments() -> None:
     assert at_least(3)([one], (), by_words())["p"] == ()
 
 
+def test_the_lump_quotes_the_spokesmen_of_its_largest_groups(folder: Path) -> None:
+    """Catches a control that is made to look bad: one group of everything, quoting one thing three times."""
+    (one, *_) = load_reviews(review_files(folder)[0])
+    lump = next(arm for arm in ARMS if arm.name == "lump")
+    (group,) = lump.review([one], (), by_words())[one.name]
+    sizes = {made.told: len(made.members) for made in by_words()(one, 0.18)}
+    assert group.members == tuple(range(len(one.comments)))
+    assert [sizes[place] for place in group.quoted] == sorted(sizes.values(), reverse=True)[:3]
+
+
+def test_controls_publish_as_much_and_nothing_that_belongs_together() -> None:
+    """Catches a padding from within the group, a shuffle that uses a comment twice, other amounts of text."""
+    one = pull(*((chr(97 + place), f"text {place}", {place % 3}) for place in range(9)))
+    published = (Group((0, 1, 2, 3), 1, 1.0, (0, 3)), Group((4, 5), 4, 1.0, (5,)), Group((6,), 6, 1.0))
+    drawn = set()
+    for seed in range(30):
+        padded = CONTROLS["padded"](Random(seed), one, published)
+        for was, made in zip(published, padded, strict=True):
+            assert (made.told, made.members, len(made.also)) == (was.told, was.members, len(was.also))
+            assert len({*made.also} - {*was.members}) == len(was.also)
+        shuffled = CONTROLS["shuffled"](Random(seed), one, published)
+        places = [place for group in shuffled for place in group.members]
+        assert len(places) == len(set(places)) == 7
+        for was, made in zip(published, shuffled, strict=True):
+            assert (len(made.members), len(made.quoted)) == (len(was.members), len(was.quoted))
+            assert {*made.quoted} <= {*made.members}
+        drawn.add(shuffled)
+    assert len(drawn) > 20
+
+
+def test_chance_is_a_mean_over_draws_and_the_same_again() -> None:
+    """Catches sums in place of means, draws that are one draw, a generator without a seed."""
+    one = pull(("a", "x", set()), ("b", "y", {0}), ("c", "z", set()), ("d", "u", {1}), golden=2)
+    published = {"p": (Group((0, 1), 0, 1.0, (1,)),)}
+    (padded,) = by_chance("padded", "quoted", [one], published)
+    assert padded.whole == 1 + 2
+    assert 0.5 < padded.part < 1.5  # d, which matches, is drawn half of the time: 2 TP is 1 on average
+    assert total(by_chance("padded", "strict", [one], published)) == 0
+    assert by_chance("padded", "quoted", [one], published) == [padded]
+
+
 # ---- the whole
 
 
@@ -251,11 +311,15 @@ def test_a_run_measures_every_arm_and_says_the_same_again(folder: Path) -> None:
     }
     assert len(made.rows) == 9 * (len(ARMS) + 2)
     assert not any(isinstance(value, str) and "recieve" in value for row in made.rows for value in row.values())
-    values = {(one.arm, one.measure): one.value for one in made.measures if "repo" not in one.group}
-    strict = {arm.name: values[arm.name, "f1_strict"] or 0.0 for arm in ARMS}
+    values = {(one.arm, one.measure): one.value or 0.0 for one in made.measures if "repo" not in one.group}
+    strict = {arm.name: values[arm.name, "f1_strict"] for arm in ARMS}
     assert strict["union"] < strict["k-of-n"] < strict["agreement"] == strict["labelled"] == 1.0
     assert values["merge-words", "b3_f1"] > values["merge-findings", "b3_f1"]
-    assert {one.against for one in made.comparisons} == {"k-of-n", "k-of-n-hindsight", "best-single-hindsight"}
+    against = {one.against for one in made.comparisons}
+    assert against == {"k-of-n", "k-of-n-hindsight", "best-single-hindsight", "padded", "shuffled"}
+    assert values["padded", "f1_strict"] == strict["agreement"]
+    assert values["shuffled", "f1_quoted"] < values["agreement", "f1_quoted"]
+    assert {one.against for one in made.comparisons if one.measure == "f1_quoted"} >= {"padded", "shuffled"}
     assert made.files == (("hand.jsonl.gz", 9),)
 
 
@@ -275,7 +339,7 @@ def test_names_of_reviewers_changes_and_repositories_change_nothing_but_the_name
         return {
             one.arm: one.value
             for one in run_reviews(where, draws=1).measures
-            if one.measure == "f1_strict" and "repo" not in one.group
+            if one.measure == "f1_strict" and "repo" not in one.group and one.arm not in CONTROLS
         }
 
     assert f1s(folder) == f1s(other)
@@ -287,3 +351,11 @@ def test_one_repository_has_no_arms_that_learn_from_others(tmp_path: Path) -> No
     made = run_reviews(tmp_path, draws=10)
     assert not {"labelled", "k-of-n", "best-single", "agreement-nested"} & {row["arm"] for row in made.rows}
     assert "labelled is left out" in " ".join(made.notes)
+
+
+def test_a_suite_measures_the_files_it_names_and_no_others(folder: Path) -> None:
+    """Catches a suite that reads whatever else lies in the folder."""
+    write(folder, ["nonsense"], "other.jsonl")
+    suite = Suite(name="hand", title="by hand", about="", source="reviews", data=(Data(label="hand", files=("hand",)),))
+    made = reviews(suite, {"hand": folder / "hand.jsonl.gz"}, 0)
+    assert {row["data"] for rows in made.lines.values() for row in rows} == {"hand"}

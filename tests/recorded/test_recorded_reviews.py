@@ -12,6 +12,7 @@ import pytest
 from madflow.evals.bootstrap import Item, total
 from madflow.evals.ensembles import load_reviews
 from madflow.evals.ensembles.arms import ARMS, by_findings, by_words
+from madflow.evals.ensembles.controls import by_chance
 from madflow.evals.ensembles.reviews import Pull
 from madflow.evals.ensembles.scoring import bcubed, credit, f1
 
@@ -49,3 +50,13 @@ def test_an_ensemble_is_better_than_any_of_its_reviewers(pulls: list[Pull]) -> N
                 made += [credit(pull, published[pull.name]) for pull in scored]
             value = total(f1(made))
             assert value < 0.5 if arm.name == "best-single" else value > 0.45, (arm.name, value)
+
+
+def test_what_is_quoted_finds_more_because_it_belongs_together(pulls: list[Pull]) -> None:
+    """Catches quotes that find nothing new, and credit that other comments quoted by chance would get as well."""
+    merger = by_words()
+    agreement = next(arm for arm in ARMS if arm.name == "agreement")
+    published = agreement.review(pulls, (), merger)
+    made = [credit(pull, published[pull.name]) for pull in pulls]
+    assert total(f1(made, "quoted")) > total(f1(made)) + 0.02
+    assert total(f1(made, "quoted")) > total(by_chance("padded", "quoted", pulls, published)) + 0.03

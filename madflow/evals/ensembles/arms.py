@@ -13,7 +13,7 @@ from typing import Final
 
 from ...core.detection import Case, cut_for_f1, learn_detectors
 from ...core.findings import Finding, Raised, judge, merge
-from ...core.same import ALIKE_MIN, Group, same_findings
+from ...core.same import ALIKE_MIN, QUOTED_MAX, Group, same_findings
 from ..bootstrap import total
 from .labelled import fit_labelled
 from .reviews import Pull
@@ -180,14 +180,12 @@ def _majority(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) ->
 
 
 def _lump(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:
-    """One group; its spokesman is that of the largest group in it."""
-    return {
-        pull.name: tuple(
-            Group(tuple(range(len(pull.comments))), group.told, 1.0)
-            for group in _by_size(pull, merger(pull, ALIKE_MIN))[:1]
-        )
-        for pull in scored
-    }
+    """One group, which quotes the spokesmen of the largest groups in it."""
+    lumps: dict[str, Published] = {}
+    for pull in scored:
+        told = [group.told for group in _by_size(pull, merger(pull, ALIKE_MIN))[:QUOTED_MAX]]
+        lumps[pull.name] = (Group(tuple(range(len(pull.comments))), told[0], 1.0, tuple(told[1:])),) if told else ()
+    return lumps
 
 
 def _learned(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger, alike: float) -> dict[str, Published]:

@@ -23,8 +23,9 @@ from ...core.same import ALIKE_MIN
 from ..bootstrap import DRAWS, Interval, Item, difference, estimate, statistic, total
 from ..results import ArmMade, Comparison, Measured, figures
 from .arms import ARMS, Arm, Merger, Review, at_least, best_alike, by_findings, by_words, single
+from .controls import CONTROLS, by_chance
 from .reviews import Pull, load_reviews, review_files
-from .scoring import READINGS, Credit, bcubed, credit, f1, pairs, precision, recall
+from .scoring import READINGS, Credit, Published, bcubed, credit, f1, pairs, precision, recall
 
 __all__ = ["MERGES", "Reviewed", "run_reviews"]
 
@@ -38,6 +39,12 @@ _HINDSIGHT: Final = (
     ArmMade(arm="k-of-n-hindsight", title="the k that is best on what is scored"),
 )
 _AGAINST: Final = ("k-of-n", "k-of-n-hindsight", "best-single-hindsight")
+_CONTROLLED: Final = next(arm for arm in ARMS if arm.name == "agreement")
+"""The arm whose groups the controls take apart."""
+_BY_CHANCE: Final = (
+    ArmMade(arm="padded", title="agreement, each comment with other comments quoted at random"),
+    ArmMade(arm="shuffled", title="agreement, the members of its groups drawn at random"),
+)
 _CHALLENGERS: Final = ("agreement", "agreement-nested", "labelled")
 
 
@@ -46,7 +53,8 @@ class Reviewed:
     """What was measured.
 
     Attributes:
-        rows: one per change and arm: data, pr, repo, arm, published, golden, strict, half, merged, repeated.
+        rows: one per change and arm: data, pr, repo, arm, published, golden, strict, quoted, half, merged,
+            repeated.
         files: name and number of changes of each file that was read.
     """
 
@@ -83,7 +91,10 @@ def run_reviews(source: str | Path | Iterable[Path], *, seed: int = 0, draws: in
         measures += [one for arm, made in credits_.items() for one in taken.of_arm(arm, made)]
         measures += taken.of_merges(merger)
         comparisons += taken.compared(credits_)
-    arms = (*(ArmMade(arm=arm.name, title=arm.title) for arm in ARMS), *_HINDSIGHT)
+        found, against = taken.of_controls(credits_[_CONTROLLED.name], _held(_CONTROLLED, pulls, merger))
+        measures += found
+        comparisons += against
+    arms = (*(ArmMade(arm=arm.name, title=arm.title) for arm in ARMS), *_HINDSIGHT, *_BY_CHANCE)
     merges = tuple(ArmMade(arm=name, title=title) for name, title in MERGES.items())
     return Reviewed(tuple(rows), (*arms, *merges), tuple(measures), tuple(comparisons), tuple(notes), tuple(files))
 
@@ -97,7 +108,8 @@ def _credits(pulls: Sequence[Pull], merger: Merger) -> tuple[dict[str, list[Cred
         if arm.labels and len(repos) < 2:
             notes.append(f"{arm.name} is left out: it learns from other repositories, and there is one, {repos[0]}")
             continue
-        made[arm.name] = _held(arm, repos, pulls, merger)
+        published = _held(arm, pulls, merger)
+        made[arm.name] = [credit(pull, published[pull.name]) for pull in pulls]
     names = sorted({name for pull in pulls for name in pull.reviewers})
     best, made["best-single-hindsight"] = _hindsight({name: single(name) for name in names}, pulls, merger)
     notes.append(f"the best single reviewer in hindsight is {best}")
@@ -107,12 +119,13 @@ def _credits(pulls: Sequence[Pull], merger: Merger) -> tuple[dict[str, list[Cred
     return made, notes
 
 
-def _held(arm: Arm, repos: Sequence[str], pulls: Sequence[Pull], merger: Merger) -> list[Credit]:
+def _held(arm: Arm, pulls: Sequence[Pull], merger: Merger) -> dict[str, Published]:
+    """What an arm publishes on every change, each repository with the others to learn from."""
     published = {}
-    for repo in repos:
+    for repo in sorted({pull.repo for pull in pulls}):
         scored = [pull for pull in pulls if pull.repo == repo]
         published.update(arm.review(scored, [pull for pull in pulls if pull.repo != repo], merger))
-    return [credit(pull, published[pull.name]) for pull in pulls]
+    return published
 
 
 def _hindsight(ways: Mapping[str, Review], pulls: Sequence[Pull], merger: Merger) -> tuple[str, list[Credit]]:
@@ -133,6 +146,7 @@ def _row(stem: str, pull: Pull, arm: str, one: Credit) -> dict[str, Any]:
         "published": one.published,
         "golden": one.golden,
         "strict": one.strict,
+        "quoted": one.quoted,
         "half": one.half,
         "merged": one.merged,
         "repeated": one.repeated,
@@ -183,6 +197,26 @@ class _Taken:
             interval = statistic({pull.name: [b3] for pull, b3, _ in both}, _harmonic, seed=self.seed, draws=self.draws)
             found.append(self._figure(arm, "b3_f1", interval, len(both)))
         return found
+
+    def of_controls(
+        self, made: Sequence[Credit], published: Mapping[str, Published]
+    ) -> tuple[list[Measured], list[Comparison]]:
+        found, compared = [], []
+        for name in CONTROLS:
+            for reading in ("strict", "quoted"):
+                items = by_chance(name, reading, self.pulls, published)
+                found.append(self._measured(name, f"f1_{reading}", items))
+                gap = difference(f1(made, reading), items, seed=self.seed, draws=self.draws)
+                compared.append(
+                    Comparison(
+                        group={"data": self.stem},
+                        arm=_CONTROLLED.name,
+                        against=name,
+                        measure=f"f1_{reading}",
+                        **figures(gap),
+                    )
+                )
+        return found, compared
 
     def compared(self, credits_: Mapping[str, Sequence[Credit]]) -> list[Comparison]:
         return [

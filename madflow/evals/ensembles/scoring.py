@@ -6,6 +6,10 @@ nothing new is a false positive:
 
 - `strict`: only the words that are published count. TP are the distinct golden issues that spokesmen match: the
   benchmark's own convention, with the ensemble as one more reviewer. It suffers where the judge missed a match.
+- `quoted`: the published words are the spokesman's and those quoted beside it, at most three texts in one comment. It
+  finds the one issue that most of them match (ties: the lowest id), never two. This convention is ours: no judge has
+  read the texts together, and three texts are three chances. `madflow.evals.ensembles.controls` measures what chance
+  alone makes of it.
 - `half`: a group finds the issue that most of its comments match (ties: the lowest id), if at least half of its judged
   comments do.
 - `merged`: a group finds the issue that most of its comments match, however few. It rewards merging too much: a single
@@ -44,6 +48,7 @@ class Credit:
     published: int
     golden: int
     strict: int
+    quoted: int
     half: int
     merged: int
     repeated: int
@@ -51,6 +56,7 @@ class Credit:
 
 READINGS: Final[Mapping[str, Callable[[Credit], tuple[int, int]]]] = {
     "strict": lambda one: (one.strict, one.published),
+    "quoted": lambda one: (one.quoted, one.published),
     "half": lambda one: (one.half, one.published),
     "merged": lambda one: (one.merged, one.published),
     "loose": lambda one: (one.merged, one.published - one.repeated),
@@ -61,19 +67,27 @@ READINGS: Final[Mapping[str, Callable[[Credit], tuple[int, int]]]] = {
 def credit(pull: Pull, published: Published) -> Credit:
     """Score what was published on one change."""
     said: set[int] = set()
+    quoted: set[int] = set()
     halves: set[int] = set()
     found: set[int] = set()
     repeated = 0
     for group in published:
         said |= pull.comments[group.told].matches
-        counts = Counter(issue for place in group.members for issue in pull.comments[place].matches)
-        if counts:
-            issue = min(counts, key=lambda one: (-counts[one], one))
+        quoted |= {issue for issue, _ in _most_matched(pull, group.quoted)}
+        for issue, count in _most_matched(pull, group.members):
             repeated += issue in found
             found.add(issue)
-            if 2 * counts[issue] >= sum(pull.comments[place].judged for place in group.members):
+            if 2 * count >= sum(pull.comments[place].judged for place in group.members):
                 halves.add(issue)
-    return Credit(pull.name, len(published), len(pull.golden), len(said), len(halves), len(found), repeated)
+    return Credit(
+        pull.name, len(published), len(pull.golden), len(said), len(quoted), len(halves), len(found), repeated
+    )
+
+
+def _most_matched(pull: Pull, places: Iterable[int]) -> list[tuple[int, int]]:
+    """The issue that most of some comments match, and how many do; nothing where none does."""
+    counts = Counter(issue for place in places for issue in pull.comments[place].matches)
+    return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:1]
 
 
 def f1(credits_: Iterable[Credit], reading: str = "strict") -> list[Item]:
