@@ -6,8 +6,10 @@ What a policy will see must not depend on what things are called or how they are
   which debates. Which agents are one seat is told by their id and model, by their position where they have no id.
 - A row's `fingerprint` is a digest of its question, its options and what was said by which canonical seat: no file,
   run, task or agent name is in it. Inside a round, seats stand in `core.topology.order` under it.
-- An answer is what `answers` recorded, in its normal form; where that names no option, or is absent, what `read_answer`
-  reads. Gold, condition and adversary flags are carried along for scoring, and nothing else looks at them: `stripped`
+- Among options an answer is what `answers` recorded; where that names no option, or is absent, what is read. To an open
+  question it is what the text concludes. Where that is the recorded one with more decimals, the recorded one counts,
+  which is rounded as gold is; where none is read, too, unless the text says that there is none.
+  Gold, condition and adversary flags are carried along for scoring, and nothing else looks at them: `stripped`
   removes them, and the rest stays the same.
 
 Formats and limits: docs/reference/eval-data.md. A line that does not fit the schema is an error that names it.
@@ -28,6 +30,7 @@ from ..core.policies import Debated, Said
 from ..core.topology import order
 from ..errors import ConfigError
 from .answers import Kind, Read, normal_answer, read_answer
+from .answers.normal import number_of
 from .lines import LINE_BYTES_MAX, json_lines
 from .listed import listed_options
 from .records import Recording
@@ -152,7 +155,7 @@ def _draft(file: str, number: int, line: Line, lettered: bool) -> _Draft:
     kind = _kind(line, options, recorded)
     said = {
         agent.identity: [
-            (at, text or "", _answer(agent, at - 1, options, kind))
+            (at, text or "", _answer(agent, at - 1, options, kind, line.question))
             for at, text in enumerate(agent.rounds, start=1)
             if text is not None or agent.votes_only
         ]
@@ -188,24 +191,43 @@ def _choices(line: Line, lettered: bool) -> tuple[tuple[str, str], ...]:
 def _kind(line: Line, options: Sequence[object], recorded: Iterable[str]) -> Kind:
     if options:
         return "choice"
-    texts = [text for agent in line.agents for text in agent.rounds if text]
-    if any("\\boxed" in text for text in texts):
+    given = set(recorded)
+    parts = [part for answer in given for part in answer.split(";") if part.strip()]
+    numeric = bool(parts) and all(number_of(part) is not None for part in parts)
+    texts = (text for agent in line.agents for text in agent.rounds if text)
+    if not numeric and any("\\boxed" in text for text in texts):
         return "expression"
-    return "numbers" if any(";" in answer for answer in recorded) else "number"
+    return "numbers" if any(";" in answer for answer in given) else "number"
 
 
-def _answer(agent: Agent, at: int, options: Sequence[tuple[str, str]], kind: Kind) -> Read:
+def _answer(agent: Agent, at: int, options: Sequence[tuple[str, str]], kind: Kind, question: str) -> Read:
     text = agent.rounds[at] or ""
-    read = read_answer(text, options, kind) if text else Read(None, "empty")
+    read = read_answer(text, options, kind, question) if text else Read(None, "empty")
     recorded = agent.answers[at] if at < len(agent.answers) else None
     if recorded is None:
         return read
-    if not options:
-        known = normal_answer(recorded)
-    else:
+    if options:
         letter = recorded.strip().upper()
         known = letter if letter in {one for one, _ in options} else None
+    else:
+        known = normal_answer(recorded)
+        if read.how in ("no solution", "cut") or (read.answer and known and not _rounded(read.answer, known)):
+            return read
     return replace(read, answer=known, how="recorded") if known else read
+
+
+def _rounded(answer: str, recorded: str) -> bool:
+    """Whether a recorded answer is the one read, to the decimals that were recorded; whole numbers are no rounding."""
+    read, kept = answer.split(";"), recorded.split(";")
+    return len(read) == len(kept) and all(map(_alike, read, kept))
+
+
+def _alike(read: str, kept: str) -> bool:
+    exact, rounded = number_of(read), number_of(kept)
+    places = len(kept.partition(".")[2])
+    if read == kept or exact is None or rounded is None or not places:
+        return read == kept
+    return bool(2 * abs(exact - rounded) * 10**places <= 1)
 
 
 def _rows(run: Sequence[_Draft]) -> list[Row]:

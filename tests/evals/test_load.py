@@ -128,6 +128,42 @@ def test_numbers_that_are_equal_are_one_answer(tmp_path: Path) -> None:
     assert loaded.recording.debated.options == 0
 
 
+OPEN = [
+    ("So a bag of the 8 holds 12 nuts.", "8", "12"),
+    ("So a bag holds 12.344 nuts.", "12.34", "12.34"),
+    ("So a bag holds 12.344 nuts.", "12.35", "12.344"),
+    ("So a bag holds 12.344 nuts.", "12", "12.344"),
+    ("I have counted them.", "8", "8"),
+    ("Therefore, there is no solution.", "8", None),
+    ("So a bag holds 12 nuts.", None, "12"),
+]
+
+
+@pytest.mark.parametrize(("text", "recorded", "answer"), OPEN)
+def test_an_open_answer_is_what_the_text_concludes(
+    tmp_path: Path, text: str, recorded: str | None, answer: str | None
+) -> None:
+    """Catches the number a publisher's pattern found, a rounding that splits votes, an answer that is denied."""
+    agent = {"id": "a", "rounds": [text], "answers": [recorded]}
+    row = {
+        "question": "Eight bags hold the nuts, 8 in all. How many nuts are in a bag?",
+        "gold": "12",
+        "agents": [agent],
+    }
+    (said,) = load_recorded(written(tmp_path, "open.jsonl", [row]))[0].recording.debated.rounds[0]
+    assert said.answer == answer
+
+
+def test_boxed_numbers_are_no_formulas(tmp_path: Path) -> None:
+    """Catches a row of numbers read as formulas because one of its texts has a box: the others lose their pairs."""
+    texts = ["\\boxed{3; 5}", "So one bag holds 3 nuts and the other bag 5 nuts."]
+    agents = [{"id": str(n), "rounds": [text], "answers": ["3; 5"]} for n, text in enumerate(texts)]
+    row = {"question": "How many nuts are in each bag?", "agents": agents}
+    loaded = load_recorded(written(tmp_path, "open.jsonl", [row]))[0]
+    assert loaded.kind == "numbers"
+    assert set(loaded.recording.debated.votes(1).values()) == {"3;5"}
+
+
 REFUSED = [
     (["{"], "bad.jsonl:1"),
     ([{"task_id": "1"}], "bad.jsonl:1 field agents: missing"),

@@ -40,13 +40,19 @@ class Read:
     confidence: float | None = None
 
 
-def read_answer(text: str, options: Sequence[tuple[str, str]] | int | None = None, kind: Kind = "number") -> Read:
+def read_answer(
+    text: str,
+    options: Sequence[tuple[str, str]] | int | None = None,
+    kind: Kind = "number",
+    question: str = "",
+) -> Read:
     """Read one reply.
 
     Args:
         text: the whole reply; of more than `TEXT_CHARS_MAX` characters the end is read.
         options: (letter, words) of each option, or how many there are (lettered from A); None or 0: an open question.
         kind: what an open question asks for; options make it "choice".
+        question: what an open question says: numbers that it gives are told from those that answer it.
 
     Raises:
         ConfigError: options that are not 2 to 26 single letters.
@@ -57,7 +63,7 @@ def read_answer(text: str, options: Sequence[tuple[str, str]] | int | None = Non
     if not options:
         if field is not None and (answer := normal_answer(field)) is not None:
             return Read(answer, "field", confidence)
-        answer, how = read_open(text, kind)
+        answer, how = read_open(text, kind, question)
         return Read(answer, how, confidence)
     choices = lettered(options)
     if field is not None:

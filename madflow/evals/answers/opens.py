@@ -1,7 +1,8 @@
 """The answer of an open question, as its text states it: a number, several numbers, a formula or a few words.
 
-In this order, the last of each: a "\\boxed{…}", "#### …", a cue ("the answer is …"), and then the numbers of the last
-sentence that has some: the last one of them, or all where several are asked for.
+In this order, the last of each: a "\\boxed{…}", "#### …", a cue ("the answer is …", for formulas and words), and then
+the numbers that the text concludes with, as `concluded` reads them. Where the question is not known these are the
+numbers of the last sentence that has some: the last one of them, or all where several are asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
+from .concluded import read_concluded
 from .normal import normal_answer, number_of
 
 __all__ = ["Kind", "read_open"]
@@ -36,7 +38,7 @@ _WORD: Final = re.compile(
 )
 
 
-def read_open(text: str, kind: Kind) -> tuple[str | None, str]:
+def read_open(text: str, kind: Kind, question: str = "") -> tuple[str | None, str]:
     """The normal form of the answer and how it was found, or None and why not."""
     boxed = _boxed(text)
     if boxed is not None:
@@ -53,7 +55,7 @@ def read_open(text: str, kind: Kind) -> tuple[str | None, str]:
         formulas = [said for said in _FORMULA.findall(text) if not _WORD_IN.search(said)]
         if formulas:
             return normal_answer(formulas[-1]), "formula"
-    return _numbers(text, kind)
+    return read_concluded(text, question, kind == "numbers") if question else _numbers(text, kind)
 
 
 def _boxed(text: str) -> str | None:
