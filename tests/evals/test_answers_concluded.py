@@ -23,10 +23,12 @@ ONE = [
     # ... unless nothing else is stated
     ("Tom has 9 nuts and eats 4. How many nuts are left?", "9 - 4 = 5, so Tom still has 5.", "5"),
     ("Ann has 8 figs and gives 4 away. How many has she left?", "So Ann has 4 figs left.", "4"),
+    ("Ann has 8 figs and 4 bags. How many figs are in a bag?", "So the 8 figs fill bags of 4 figs.", "4"),
     # the right end of a chain, not its operands
     (SHELF, "90 / 3 = 30\n2 x 30 = 60", "60"),
     (SHELF, "n = 2(30) = 60", "60"),
     (PENS, "6 pens cost $4.50, so one costs $4.50 / 6 = $0.75", "0.75"),
+    ("What is the area of the yard?", "12 feet x 20 feet = 240 square feet", "240"),
     # an equation still to be solved states nothing
     (SHELF, "There are 60 novels.\nThis fits the equation a + 2a = 91", "60"),
     # one amount said twice
@@ -36,6 +38,7 @@ ONE = [
     (SHELF, "So there are 60 novels and 30 atlases.", "60"),
     # asides, announcements, checks and explanations
     (SHELF, "There are 60 novels (and 30 atlases).", "60"),
+    (SHELF, "So there are (beside 30 atlases) 60 novels.", "60"),
     (SHELF, "Novels on shelf 5, counted twice: 60", "60"),
     (SHELF, "So there are 60 novels.\nCheck: 60 + 30 = 90.\n30 is half of 60, and 45 is not.", "60"),
     (SHELF, "There are 60 novels.\nTo get this, we split the shelf in 3 parts of 30 books.", "60"),
@@ -69,8 +72,10 @@ SEVERAL = [
     (BRINE, "x = 18\n3x = 54\nTherefore we add 6 litres of the stronger one.", "6;18"),
     (PAIR, "2x = 38\nx = 19\nThe numbers are 19 and 12.", "12;19"),
     (PAIR, "So the larger is 19, and the smaller is x - 7 = 12.", "12;19"),
-    (PAIR, "So one is 7 and the other is 24.\ny = 7", "7;24"),
+    (PAIR, "y = 7\nk = 3\nSo one is 7 and the other is 24.", "7;24"),
     ("Two equal jars hold 20 nuts. How many in each?", "So the first has 10 nuts and the second has 10 nuts.", "10"),
+    ("Two equal jars hold 20 nuts. How many in each?", "x = 5\nSo this has 10 nuts and that has 10 nuts.", "10"),
+    ("What do a pen and a cap cost?", "The pen costs 0.75 dollars or 75 cents, the cap 2 dollars.", "0.75;2"),
     ("Find three consecutive integers with sum 60.", "x = 19\nThe integers are 19, 20, and 21.", "19;20;21"),
     (BRINE, "No litres can be found: there is no solution.", None),
 ]
