@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +29,7 @@ from .ensembles import load_reviews
 from .files import make_folder, replace_file, sole_writer
 from .loading import load_files
 from .metrics import accuracy
+from .pool import each
 from .records import Outcome, Recording
 from .results import RESULTS, ArmMade, Code, DataFile, Failed, Results
 from .scoring import Scorer, check_measures, stem
@@ -161,12 +162,13 @@ def run_suites(
             made = _work(prepared, store, workers, on_progress)
         finally:
             store.close()
-        ran = []
-        for number, one in enumerate(prepared):
-            on_progress(Progress(number, len(prepared), f"scoring {one.suite.name}"))
-            taken = _Taken(code, command, {"workers": workers, "limit": limit}, began)
-            ran.append(_finish(one, _parts(one, made, workers), out / one.suite.name, taken))
-        return ran
+        taken = _Taken(code, command, {"workers": workers, "limit": limit}, began)
+        ran: dict[str, Ran] = {}
+        on_progress(Progress(0, len(prepared), "scoring"))
+        for one, parts in _scored(prepared, made, workers):
+            ran[one.suite.name] = _finish(one, parts, out / one.suite.name, taken)
+            on_progress(Progress(len(ran), len(prepared), f"scored {one.suite.name}"))
+        return [ran[suite.name] for suite in suites]
 
 
 def _find(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
@@ -299,13 +301,23 @@ def _work(
     return made
 
 
-def _parts(one: _Prepared, made: Mapping[str, Made], workers: int) -> Parts:
-    """What a suite came to."""
-    if one.suite.source == "reviews":
-        return reviews(one.suite, one.files, SEED)
-    if one.suite.source == "simulator":
-        return simulations(one.suite, [(group, _recordings_of(group, one.rows)) for group in one.groups], SEED, workers)
-    return _debated(one, made)
+def _scored(
+    prepared: Sequence[_Prepared], made: Mapping[str, Made], workers: int
+) -> Generator[tuple[_Prepared, Parts]]:
+    """What each suite came to, those of debates several at once."""
+    debated = [one for one in prepared if one.suite.source in ("recorded", "shipped")]
+    jobs = [
+        (one, {key: made[key] for keyed in one.items.values() for key in keyed})
+        for one in sorted(debated, key=lambda one: -len(one.rows) * len(one.suite.arms) * len(one.suite.measures))
+    ]
+    for (one, _), parts in each(_debated, jobs, workers):
+        yield one, parts
+    for one in prepared:
+        if one.suite.source == "reviews":
+            yield one, reviews(one.suite, one.files, SEED)
+        elif one.suite.source == "simulator":
+            groups = [(group, _recordings_of(group, one.rows)) for group in one.groups]
+            yield one, simulations(one.suite, groups, SEED, workers)
 
 
 def _recordings_of(group: Group, rows: Sequence[Row]) -> list[Recording]:
@@ -313,21 +325,22 @@ def _recordings_of(group: Group, rows: Sequence[Row]) -> list[Recording]:
     return [one for one in held if group.condition in ("", one.condition)]
 
 
-def _debated(one: _Prepared, made: Mapping[str, Made]) -> Parts:
+def _debated(job: tuple[_Prepared, Mapping[str, Made]]) -> Parts:
     """The figures of arms on debates."""
+    one, made = job
     suite = one.suite
     outcomes: dict[tuple[str, int | None], dict[str, Outcome]] = {}
     failed: list[Failed] = []
     lines: dict[str, list[dict[str, Any]]] = {}
-    for (arm, each), keyed in one.items.items():
+    for (arm, most), keyed in one.items.items():
         items = list(keyed.values())
         found = [outcome for item in items for outcome in outcomes_of(item, made[item.key])]
-        outcomes[arm, each] = {outcome.recording.key: outcome for outcome in found}
+        outcomes[arm, most] = {outcome.recording.key: outcome for outcome in found}
         failed += [
             Failed(key=item.name, error=came.error) for item in items if isinstance(came := made[item.key], Failure)
         ]
-        lines[f"{arm}.{each}" if each else arm] = [outcome_line(outcome) for outcome in found]
-    pieces = {each: list(held.values()) for each, held in one.pieces.items()}
+        lines[f"{arm}.{most}" if most else arm] = [outcome_line(outcome) for outcome in found]
+    pieces = {most: list(held.values()) for most, held in one.pieces.items()}
     scored = Scorer(suite, one.rows, outcomes, pieces, one.groups, seed=SEED).score()
     arms = [arm_named(name) for name in suite.arms]
     return Parts(
