@@ -219,7 +219,7 @@ class _Holding:
 
     def _held(self, question: Question, proposal: Proposal) -> Held:
         texts = {option["id"]: option["text"] for option in proposal.content["options"]}
-        named = {oid: oid if question.options else _open(text, self.kind) for oid, text in texts.items()}
+        named = {oid: oid if question.options else _open(text, self.kind, question) for oid, text in texts.items()}
         decision, policy = proposal.decision, proposal.content.get("policy")
         if policy is not None:
             tied = tuple(sorted({named[oid] for oid in policy["tied"]}))
@@ -249,7 +249,7 @@ class _Holding:
 
     def _recording(self, question: Question, named: Mapping[str, str] | None) -> Recording:
         """The debate as it was held, its answers by their names in the data; an empty one where it was not held."""
-        gold = question.gold if question.options or question.gold is None else _open(question.gold, self.kind)
+        gold = question.gold if question.options or question.gold is None else _open(question.gold, self.kind, question)
         shown, latency = Debated((), ("s1",)), {}
         if named is not None:
             seen = debated(self.ledger, self.name(question))
@@ -259,11 +259,11 @@ class _Holding:
         return Recording(key, question.task_id, self.arm.name, shown, gold=gold, latency_ms=latency)
 
 
-def _open(text: str, kind: Kind) -> str:
+def _open(text: str, kind: Kind, question: Question) -> str:
     """An open answer in its normal form; what a sentence around it says, where it is no bare answer."""
     plain = normal_answer(text)
     if plain is not None and kind in ("number", "numbers") and not plain[-1].isdigit():
-        plain = read_answer(text, None, kind).answer or plain
+        plain = read_answer(text, None, kind, question.question).answer or plain
     return plain or text.strip()
 
 

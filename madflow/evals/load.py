@@ -18,6 +18,7 @@ Formats and limits: docs/reference/eval-data.md. A line that does not fit the sc
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ __all__ = ["LINE_BYTES_MAX", "ROWS_MAX", "Row", "load_recorded", "stripped"]
 ROWS_MAX: Final = 1_000_000
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz")
 _LETTERS: Final = frozenset(ascii_uppercase)
+_BARE: Final = re.compile(r"(?:\\[A-Za-z]+|[^A-Za-z\"'])+")  # signs, numbers, LaTeX: no words
 _SCORING: Final = frozenset({"gold", "condition", "adversary", "correct", "recorded_correct"})
 
 
@@ -284,11 +286,11 @@ def _row(draft: _Draft, names: Mapping[str, str], run: str) -> Row:
 
 
 def _spelled(line: Line) -> dict[str, str]:
-    """Each open answer's most frequent spelling among those recorded; of equally many, the first in order."""
+    """Each open answer's most frequent spelling among those recorded, without units; of equally many, the first."""
     found: dict[str, Counter[str]] = {}
     for agent in line.agents:
         for answer in agent.answers:
-            if answer and (normal := normal_answer(answer)):
+            if answer and _BARE.fullmatch(answer) and (normal := normal_answer(answer)):
                 found.setdefault(normal, Counter())[answer.strip()] += 1
     return {normal: min(ways, key=lambda way: (-ways[way], way)) for normal, ways in found.items()}
 

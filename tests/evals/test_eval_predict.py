@@ -158,3 +158,14 @@ def test_an_open_answer_is_given_as_it_was_written(tmp_path: Path) -> None:
     (folder / "made.jsonl.gz").write_bytes(gzip.compress((json.dumps(row) + "\n").encode()))
     (found,) = predict(folder, "vote")
     assert found["answer"] == "1/4"
+
+
+def test_a_spelling_with_words_in_it_is_not_taken(tmp_path: Path) -> None:
+    """Catches: `672dollars` given as the answer, because that is how the recording has it."""
+    agents = [{"id": f"s{n}", "rounds": ["It is 672 dollars."], "answers": ["672dollars"]} for n in range(3)]
+    folder = tmp_path / "open"
+    folder.mkdir()
+    row = {"task_id": "t", "question": "How much?", "agents": agents}
+    (folder / "made.jsonl.gz").write_bytes(gzip.compress((json.dumps(row) + "\n").encode()))
+    (found,) = predict(folder, "vote")
+    assert found["answer"] == "672"
