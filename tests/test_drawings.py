@@ -150,7 +150,13 @@ def verbs() -> str:
 
 def options_of(name: str) -> str:
     command = _verb(name)
-    context = click.Context(command, info_name=f"madflow {name}")
+    if isinstance(command, click.Group):
+        return "\n\n".join(_options(sub, f"madflow {name} {word}") for word, sub in sorted(command.commands.items()))
+    return _options(command, f"madflow {name}")
+
+
+def _options(command: click.Command, info_name: str) -> str:
+    context = click.Context(command, info_name=info_name)
     rows = []
     for parameter in command.params:
         record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None

@@ -78,7 +78,8 @@ def command(
     fields = options.debate_fields()
     ledger = open_for_writing(ledger_path(options.ledger, tree))
     try:
-        learned = learn_from(ledger, chosen, learn_from_ids) if chosen is not None and learn_from_ids else None
+        panel = {agent.id: str(agent.model) for agent in crew.agents if agent.role not in ("judge", "mediator")}
+        learned = learn_from(ledger, chosen, learn_from_ids, panel) if chosen is not None and learn_from_ids else None
         debate = Debate(
             task=task,
             crew=crew,

@@ -101,12 +101,14 @@ def run(
     denominator, and makes the exit code 1. A live suite (--data, --model) asks models on your own questions, and pays
     for none twice; one that is out of budget exits with 4, and goes on under a higher cap.
     """
-    from ..errors import BudgetExceeded
+    from ..errors import BudgetExceeded, ConfigError
     from ..evals.pool import cores
     from ..evals.runner import choose, run_suites
 
     options = LiveOptions(**live)
     chosen, left_out = choose(suites, recorded)
+    if not chosen:
+        raise ConfigError("no suite has all of its files there: " + "; ".join(left_out))
     asking = [suite for suite in chosen if suite.source == "live"]
     if asking and (len(chosen) > 1 or fresh):
         raise click.UsageError(f"suite {asking[0].name} is live: run it alone, without --fresh; its debates are paid")
@@ -172,10 +174,14 @@ def predict(*, recorded: Path, policy: str, out: Path, workers: int | None, as_j
 
     Gold, condition and adversary flags may be missing from them, and are not read. FILE appears whole, or not at all.
     """
+    from ..errors import ConfigError
     from ..evals.pool import cores
     from ..evals.predict import predict as predict_all
+    from ..evals.predict import recorded_files
 
     check_out(out)
+    if out.exists() and any(out.samefile(file) for file in recorded_files(recorded)):
+        raise ConfigError(f"--out {out} is one of the recordings; give the predictions a file of their own")
     began = time.monotonic()
     with _progress(quiet=quiet, interrupted=f"{out} was not written") as show:
         found = predict_all(recorded, policy, workers=workers or cores(), on_progress=show)

@@ -106,6 +106,12 @@ def _command_line(suite: str, options: LiveOptions, out: Path, limit: int | None
     words = ["madflow", "eval", "run", suite, "--data", str(options.data)]
     for model in options.models:
         words += ["--model", model]
-    words += ["--agents", str(options.agents), "--debate-tokens", str(options.debate_tokens), "--out", str(out)]
+    words += ["--api-base", options.api_base] if options.api_base else []
+    words += ["--agents", str(options.agents), "--at-once", str(options.at_once)]
+    words += ["--debate-tokens", str(options.debate_tokens)]
+    words += ["--debate-usd", options.debate_usd] if options.debate_usd else []
+    words += ["--tokens", str(options.tokens)] if options.tokens else []
+    words += ["--usd", options.usd] if options.usd else []
+    words += ["--out", str(out)]
     words += ["--limit", str(limit)] if limit else []
     return shlex.join(words)

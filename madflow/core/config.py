@@ -128,6 +128,13 @@ class Config(Frozen):
             raise ValueError(f"a policy answers questions; the protocol is {self.protocol}: leave the policy out")
         if self.rule != f"policy:{self.policy.name}":
             raise ValueError(f"policy {self.policy.name} counts in place of a rule (rule={self.rule}); leave rule out")
+        if self.faulty:
+            raise ValueError(
+                f"policy {self.policy.name} has a quorum of those it asks (faulty={self.faulty}); leave it 0"
+            )
+        strangers = sorted(set(self.learned.by_seat if self.learned else ()) - set(self.electorate))
+        if strangers:
+            raise ValueError(f"learned names seats that this panel has not: {', '.join(strangers)}; learn from its own")
         if any(weight != 1 for weight in self.electorate.values()):
             raise ValueError(f"policy {self.policy.name} weighs seats itself; leave their weights at 1")
         if self.rounds > self.policy.rounds_max:

@@ -284,7 +284,7 @@ def _ready(state: State, stop: Stop) -> State:
 
 def _votes(state: State, box: BallotBox) -> list[dict[str, Any]]:
     entries = box.entries
-    round_ = _rounds(state)
+    last, voted_in = _rounds(state), protocol_of(state.config).voted_in(state)
     rows = []
     for seat in state.config.voters:
         entry = entries[seat.agent]
@@ -297,7 +297,7 @@ def _votes(state: State, box: BallotBox) -> list[dict[str, Any]]:
                 "decision": decision,
                 "notes": notes,
                 "confidence": entry.confidence,
-                "round": round_,
+                "round": voted_in.get(seat.agent, last),
                 "weight": seat.weight,
             }
         )

@@ -6,7 +6,7 @@ panel teach nothing about this one, so they are refused rather than mixed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..clock import SystemClock
 from ..core.policies import Debated, Policy, Reliabilities, policy_named
@@ -29,10 +29,15 @@ def debated(ledger: Ledger, debate_id: str) -> Debated:
     return debated_of(_loaded(ledger, debate_id))
 
 
-def learn_from(ledger: Ledger, policy: str | Policy, debate_ids: Iterable[str]) -> Reliabilities:
+def learn_from(
+    ledger: Ledger, policy: str | Policy, debate_ids: Iterable[str], panel: Mapping[str, str] | None = None
+) -> Reliabilities:
     """What a policy learns, without labels, from the first rounds of earlier debates of one panel.
 
     Give the result to `Debate(policy=…, learned=…)`. A handful of debates says little; ten move a seat.
+
+    Args:
+        panel: agent to model of the debate to come; None: whatever the earlier ones had.
 
     Raises:
         LedgerError: there is no such debate.
@@ -43,12 +48,17 @@ def learn_from(ledger: Ledger, policy: str | Policy, debate_ids: Iterable[str]) 
         raise ConfigError("reliabilities are learned from debates that were held; name at least one")
     panels = {name: {seat.agent: seat.model for seat in state.config.voters} for name, state in states.items()}
     first = next(iter(panels))
-    for name, panel in panels.items():
-        if panel != panels[first]:
+    for name, held in panels.items():
+        if held != panels[first]:
             raise ConfigError(
-                f"debates {first!r} and {name!r} had different panels ({_shown(panels[first])}; {_shown(panel)}); "
+                f"debates {first!r} and {name!r} had different panels ({_shown(panels[first])}; {_shown(held)}); "
                 "learn from debates of one panel"
             )
+    if panel is not None and dict(panel) != panels[first]:
+        raise ConfigError(
+            f"debate {first!r} had another panel ({_shown(panels[first])}) than this one ({_shown(panel)}); learn from "
+            "debates of the same models in the same seats"
+        )
     chosen = policy_named(policy) if isinstance(policy, str) else policy
     return chosen.learn([debated_of(state) for state in states.values()])
 
@@ -60,5 +70,5 @@ def _loaded(ledger: Ledger, debate_id: str) -> State:
     return state
 
 
-def _shown(panel: dict[str, str]) -> str:
+def _shown(panel: Mapping[str, str]) -> str:
     return ", ".join(f"{agent}: {model}" for agent, model in sorted(panel.items()))[:200]

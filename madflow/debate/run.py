@@ -32,7 +32,7 @@ from .setup import Debate, build_clients, build_config, crew_of, prompts_of, roo
 from .stream import DebateStream, stream_name
 from .usage import usage_report
 
-__all__ = ["Pending", "Progress", "open_session", "replay", "run", "run_sync", "stream"]
+__all__ = ["Pending", "Progress", "hold", "open_session", "replay", "run", "run_sync", "stream"]
 
 HUMAN_TRIES_MAX = 3
 Human = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -238,6 +238,18 @@ async def run(
     Raises:
         UsageError and its kinds before the first call; DebateBusy; LedgerError. Nothing a model does raises.
     """
+    return (await hold(debate, human=human, cancel=cancel, on_progress=on_progress, clock=clock))[0]
+
+
+async def hold(
+    debate: Debate,
+    *,
+    human: Human | None = None,
+    cancel: asyncio.Event | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock: Clock | None = None,
+) -> tuple[Proposal | Pending, State]:
+    """`run`, and with its outcome the state that the debate's records fold to. Arguments and errors as for `run`."""
     clock = clock or SystemClock()
     ledger, owned = _open_ledger(debate.ledger)
     debate_id = debate.id or f"d-{clock.now_ms():x}-{secrets.token_hex(3)}"
@@ -259,7 +271,7 @@ async def run(
             watcher.cancel()
         if owned:
             ledger.close()
-    return outcome
+    return outcome, session.state
 
 
 async def _watch(cancel: asyncio.Event, session: Session) -> None:

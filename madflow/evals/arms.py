@@ -2,7 +2,7 @@
 
 An arm is a debate's set-up: who speaks, how long, and who counts. Recorded rows are debated again by the graph with a
 recorded client: the graph asks, the recording answers, and nothing is seen that was not asked for. The outcome is read
-from the ledger that the debate wrote.
+from the state that the debate's records fold to.
 
 - `single`: one seat, its first reply.
 - `vote`: self-consistency; every seat's first reply, plurality.
@@ -10,6 +10,10 @@ from the ledger that the debate wrote.
 - `debate`: the papers' procedure; all recorded rounds, plurality of the last.
 - `judge`: the first replies; where they are not unanimous, one seat that has read them all decides (its second reply).
 - every policy of `core.policies` under its own name.
+
+What a debate came to is scored, whichever way it ended: its decision, or where it made none (a tie, no quorum, no
+majority), what it leans to: the policy's verdict, or the most votes of the last round that was held. `Outcome.decided`
+says which, and a measure of that name how often.
 
 Reliabilities are learned inside one run, from the first-round replies that the arm asks for anyway and from nothing
 else; then every debate of the run is held with them. Seats are asked in an order drawn from what the row holds, never
@@ -30,11 +34,11 @@ from typing import Any, Final
 
 from ..core.budget import Budget
 from ..core.messages import Agent
-from ..core.policies import POLICIES, Ask, Debated, Policy, Reliabilities, Said, learn_run, suspicions
+from ..core.policies import POLICIES, Ask, Debated, Policy, Reliabilities, Said, leaders, learn_run, suspicions
 from ..core.proposal import Proposal
+from ..core.protocols.guided import debated_of
 from ..core.topology import order
-from ..debate.learning import debated
-from ..debate.run import run
+from ..debate.run import hold
 from ..debate.setup import Debate
 from ..errors import ConfigError
 from ..models.recorded import RecordedModel
@@ -132,7 +136,7 @@ def learned_of(policy: Policy, rows: Sequence[Row]) -> Reliabilities:
     for row in rows:
         whole = row.recording.debated
         said = {one.seat: one for one in whole.rounds[0]} if whole.rounds else {}
-        first = tuple(said.get(seat, Said(seat, None)) for seat in _drawn(row, 1))
+        first = tuple(_as_held(said.get(seat, Said(seat, None))) for seat in _drawn(row, 1))
         drawn.append(replace(whole, rounds=(first,), rounds_max=1))
     return learn_run(policy, drawn)
 
@@ -141,7 +145,7 @@ def first_round(policy: Policy, row: Row) -> Debated:
     """As much of a row's first round as a policy asks for that has learned nothing."""
     whole, known = row.recording.debated, Reliabilities()
     said = {one.seat: one for one in whole.rounds[0]} if whole.rounds else {}
-    drawn = [said.get(seat, Said(seat, None)) for seat in _drawn(row, 1)]
+    drawn = [_as_held(said.get(seat, Said(seat, None))) for seat in _drawn(row, 1)]
     seen = replace(whole, rounds=(), rounds_max=1)
     while isinstance(step := policy.next(seen, known), Ask):
         count = len(seen.rounds[0]) if seen.rounds else 0
@@ -149,20 +153,25 @@ def first_round(policy: Policy, row: Row) -> Debated:
     return seen
 
 
+def _as_held(said: Said) -> Said:
+    """A reply as the graph will have it: one that could not be read is an empty one there."""
+    return said if said.answer is not None else replace(said, text="")
+
+
 async def _run_arm(arm: Arm, rows: Sequence[Row], ledger: Ledger, at_once: int) -> list[Outcome]:
     learned = learned_of(arm.policy, rows) if arm.policy is not None else None
     gate = asyncio.Semaphore(at_once)
-    held: dict[str, Proposal] = {}
+    held: dict[str, tuple[Proposal, Debated]] = {}
 
-    async def hold(row: Row) -> None:
+    async def one(row: Row) -> None:
         async with gate:
-            outcome = await run(_debate(arm, row, learned, ledger))
+            outcome, state = await hold(_debate(arm, row, learned, ledger))
             assert isinstance(outcome, Proposal)  # noqa: S101 - no arm asks a human
-            held[row.fingerprint] = outcome
+            held[row.fingerprint] = outcome, debated_of(state)
 
     distinct = {row.fingerprint: row for row in rows}
-    await asyncio.gather(*(hold(row) for row in distinct.values()))
-    made = [_outcome(arm, row, held[row.fingerprint], learned, ledger) for row in rows]
+    await asyncio.gather(*(one(row) for row in distinct.values()))
+    made = [_outcome(arm, row, *held[row.fingerprint], learned) for row in rows]
     doubts = suspicions([(seen, answer) for _, seen, answer in made])
     return [replace(one, suspicion=doubt) for (one, _, _), doubt in zip(made, doubts, strict=True)]
 
@@ -230,18 +239,18 @@ def _drawn(row: Row, number: int) -> tuple[str, ...]:
 
 
 def _outcome(
-    arm: Arm, row: Row, proposal: Proposal, learned: Reliabilities | None, ledger: Ledger
+    arm: Arm, row: Row, proposal: Proposal, seen: Debated, learned: Reliabilities | None
 ) -> tuple[Outcome, Debated, str | None]:
     """The outcome, what of the row was seen, and the answer as it is named there."""
     if arm.policy is None:
         return _by_rule(row, proposal)
-    seen = debated(ledger, row.fingerprint)
     verdict = arm.policy.decide(seen, learned or Reliabilities())
     named = {} if row.options else {option["id"]: option["text"] for option in proposal.content["options"]}
     made = Outcome(
         recording=row.recording,
         tied=tuple(sorted(named.get(answer, answer) for answer in verdict.tied)),
         abstained=verdict.abstained,
+        decided=proposal.approved,
         confidence=verdict.confidence,
         suspicion=0.0,
         stop_reason=proposal.decision.stop_reason,
@@ -258,20 +267,25 @@ def _by_rule(row: Row, proposal: Proposal) -> tuple[Outcome, Debated, str | None
     if decision.decided_by.startswith("judge:") and (read := _judging(row)) is not None:
         rounds = (*rounds, (read,))
     seen = replace(whole, rounds=rounds)
-    choice = decision.choice if row.options else proposal.content["answer_text"]
-    winners = sum(vote.decision == decision.choice for vote in proposal.votes)
+    tied: tuple[str, ...]
+    if proposal.approved:
+        tied = (str(decision.choice if row.options else proposal.content["answer_text"]),)
+    else:
+        tied = leaders(seen.votes(len(seen.rounds)))
+    backing = sum(answer in tied[:1] for answer in seen.votes(decision.rounds).values())
     made = Outcome(
         recording=row.recording,
-        tied=(choice,) if choice is not None else (),
-        abstained=choice is None,
-        confidence=winners / len(proposal.votes) if choice is not None else 0.0,
+        tied=tied,
+        abstained=not tied,
+        decided=proposal.approved,
+        confidence=backing / len(whole.seats) if tied else 0.0,
         suspicion=0.0,
         stop_reason=decision.stop_reason,
         rounds=decision.rounds,
         calls=_calls(row, seen),
         tokens=tokens(row.recording, seen),
     )
-    return made, seen, choice
+    return made, seen, min(tied, default=None)
 
 
 def _calls(row: Row, seen: Debated) -> int:

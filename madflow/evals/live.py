@@ -27,6 +27,7 @@ from typing import Any, Final
 from ..clock import SystemClock
 from ..core.budget import Budget
 from ..core.canonical import digest
+from ..core.config import Config
 from ..core.messages import Agent
 from ..core.policies import Debated, Reliabilities, Said, suspicions
 from ..core.proposal import Proposal
@@ -187,12 +188,20 @@ class _Holding:
 
     async def hold(self, question: Question, learned: Reliabilities | None) -> Held:
         try:
-            proposal = await run(self._debate(question, learned))
+            proposal = await run(self._debate(question, self._begun_with(question, learned)))
         except (TaskError, BudgetTooSmall) as error:  # this question cannot be held; the others can
             return self._failed(question, f"{question.task_id}: {error}")
         if not isinstance(proposal, Proposal):
             raise MadflowError(f"debate {self.name(question)} waits for a human; no arm asks one")
+        if proposal.decision.tally.missing == proposal.decision.tally.eligible:
+            causes = sorted({vote.notes for vote in proposal.votes if vote.notes != "not_asked"})
+            return self._failed(question, f"{question.task_id}: no seat answered ({', '.join(causes)[:200]})")
         return self._held(question, proposal)
+
+    def _begun_with(self, question: Question, learned: Reliabilities | None) -> Reliabilities | None:
+        """What the debate was begun with, where it was begun: what is known now may be more."""
+        begun = self.ledger.read(stream_name(self.name(question)))
+        return Config.model_validate(begun[0].payload["config"]).learned if begun else learned
 
     def _debate(self, question: Question, learned: Reliabilities | None) -> Debate:
         arm, options = self.arm, list(question.options)
@@ -225,9 +234,14 @@ class _Holding:
             tied = tuple(sorted({named[oid] for oid in policy["tied"]}))
             abstained, confidence = bool(policy["abstained"]), float(policy["confidence"])
         else:
-            tied = () if decision.choice is None else (named[decision.choice],)
-            backing = sum(vote.decision == decision.choice for vote in proposal.votes)
-            abstained, confidence = not tied, backing / len(proposal.votes) if tied else 0.0
+            backed = Counter(vote.decision for vote in proposal.votes if vote.decision in named)
+            most = max(backed.values(), default=0)
+            leading = [oid for oid, count in backed.items() if count == most]
+            tied = tuple(sorted({named[oid] for oid in ([decision.choice] if decision.choice else leading)}))
+            abstained, confidence = (
+                not tied,
+                backed[decision.choice or leading[0]] / len(proposal.votes) if tied else 0.0,
+            )
         tokens = int(proposal.usage["prompt_tokens"]) + int(proposal.usage["output_tokens"])
         outcome = Outcome(
             recording=self._recording(question, named),
@@ -239,13 +253,14 @@ class _Holding:
             rounds=decision.rounds,
             calls=int(proposal.usage["calls"]),
             tokens=float(tokens),
+            decided=proposal.approved,
         )
         usd = proposal.usage["usd"]
         return Held(outcome, Spent(tokens, None if usd is None else int(Decimal(usd) * 10**9)))
 
     def _failed(self, question: Question, error: str) -> Held:
         recording = self._recording(question, None)
-        return Held(Outcome(recording, (), True, 0.0, 0.0, "failed", 0, 0, 0.0), Spent(0, 0), error)
+        return Held(Outcome(recording, (), True, 0.0, 1.0, "failed", 0, 0, 0.0, decided=False), Spent(0, 0), error)
 
     def _recording(self, question: Question, named: Mapping[str, str] | None) -> Recording:
         """The debate as it was held, its answers by their names in the data; an empty one where it was not held."""

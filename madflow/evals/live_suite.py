@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -132,6 +133,13 @@ def run_live(
     """
     began = time.monotonic()
     _check(live)
+    if caps is not None and caps.tokens is not None and caps.tokens < live.panel.budget.tokens:
+        raise ConfigError(
+            f"the run's cap of {caps.tokens} tokens is below that of one debate ({live.panel.budget.tokens}): none "
+            "could begin; raise --tokens, or lower --debate-tokens"
+        )
+    if caps is not None and caps.usd_nanos is not None and live.panel.budget.usd_nanos is None:
+        raise ConfigError("a cap on the run's money needs one on each debate's; give the panel's budget usd=")
     folder = make_folder(out / live.suite.name)
     spending = _Spending(caps or Caps(), live.panel, len(live.questions) * len(live.suite.arms), on_progress)
     with sole_writer(folder / ".live"):
@@ -152,6 +160,13 @@ def _check(live: LiveRun) -> None:
     blind = [question.task_id for question in live.questions if question.gold is None]
     if blind:
         raise ConfigError(f"{data}: {len(blind)} of {len(live.questions)} questions have no gold (first: {blind[0]})")
+    twice = [name for name, count in Counter(question.task_id for question in live.questions).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{data}: {len(twice)} questions share an id (first: {twice[0]}); give each its own")
+    wrong = [question.task_id for question in live.questions if bool(question.options) != (suite.answers == "choice")]
+    if wrong:
+        kind = "questions with options" if suite.answers == "choice" else "open questions"
+        raise ConfigError(f"{data}: suite {suite.name} takes {kind}; {len(wrong)} are none (first: {wrong[0]})")
     for name in suite.arms:
         live_arm(name)
     for name in suite.measures:
@@ -213,7 +228,14 @@ def _results(
         madflow=__version__,
         code=code_stamp(),
         command=command,
-        config={"about": suite.about, "models": models, "agents": panel.size, "seats": dict(seats)},
+        config={
+            "about": suite.about,
+            "models": models,
+            "agents": panel.size,
+            "seats": dict(seats),
+            "max_output_tokens": panel.max_output_tokens,
+            "debate": panel.budget.model_dump(),
+        },
         data=(DataFile(file=data.name, sha256=file_digest(data), rows=len(live.questions)),),
         seeds={"bootstrap": SEED},
         elapsed_s=round(elapsed_s, 3),

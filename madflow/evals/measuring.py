@@ -235,6 +235,7 @@ MEASURES: Final[Mapping[str, _Entry]] = {
     "corrections": (_O, None, metrics.corrections),
     "oracle_gap": (_O, None, metrics.oracle_gap),
     "abstentions": (_O, None, metrics.abstentions),
+    "decided": (_O, None, partial(_mean, lambda one: one.decided)),
     "selective_accuracy": (_O, None, metrics.selective_accuracy),
     "brier": (_O, None, metrics.brier),
     "calibration_error": (_O, None, _calibration),

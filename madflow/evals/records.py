@@ -61,6 +61,7 @@ class Outcome:
         abstained: it says not to rely on the answer.
         confidence: 0 to 1. suspicion: greater where the outcome is less to be trusted;
             any scale, `core.policies.suspicions` for policies.
+        decided: the debate itself ended in a decision for it; else the answer is what it leans to.
         rounds, calls: held, and replies asked for; tokens: of those, by `tokens`.
     """
 
@@ -73,6 +74,7 @@ class Outcome:
     rounds: int
     calls: int
     tokens: float
+    decided: bool = True
 
     @property
     def answer(self) -> str | None:

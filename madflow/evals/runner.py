@@ -401,6 +401,7 @@ def outcome_line(outcome: Outcome) -> dict[str, Any]:
         "abstained": outcome.abstained,
         "confidence": outcome.confidence,
         "suspicion": outcome.suspicion,
+        "decided": outcome.decided,
         "stop_reason": outcome.stop_reason,
         "rounds": outcome.rounds,
         "calls": outcome.calls,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Item", "Kept", "Made", "Store", "cut", "item_of", "outcomes_of", "perform"]
 
 _ERROR_CHARS_MAX: Final = 300
-_SUSPICION_MOST: Final = 2.0  # of core.policies.suspicions: nothing speaks for a debate that failed
+_SUSPICION_MOST: Final = 1.0  # of core.policies.suspicions: nothing speaks for a debate that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Kept:
     rounds: int
     calls: int
     tokens: float
+    decided: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def outcomes_of(item: Item, made: Made) -> list[Outcome]:
     """The outcomes of an item's rows, in order; of a failed one, outcomes without an answer."""
     recordings: list[Recording] = [row.recording for row in item.rows]
     if isinstance(made, Failure):
-        none = Kept((), True, 0.0, _SUSPICION_MOST, "failed", 0, 0, 0.0)
+        none = Kept((), True, 0.0, _SUSPICION_MOST, "failed", 0, 0, 0.0, False)
         made = (none,) * len(recordings)
     return [
         Outcome(
@@ -113,6 +114,7 @@ def outcomes_of(item: Item, made: Made) -> list[Outcome]:
             rounds=kept.rounds,
             calls=kept.calls,
             tokens=kept.tokens,
+            decided=kept.decided,
         )
         for recording, kept in zip(recordings, made, strict=True)
     ]
@@ -188,5 +190,6 @@ def _make(item: Item) -> Made:
     except Exception as error:  # whatever an arm does to one run must not lose the others
         return Failure(f"{type(error).__name__}: {error}"[:_ERROR_CHARS_MAX])
     return tuple(
-        Kept(o.tied, o.abstained, o.confidence, o.suspicion, o.stop_reason, o.rounds, o.calls, o.tokens) for o in made
+        Kept(o.tied, o.abstained, o.confidence, o.suspicion, o.stop_reason, o.rounds, o.calls, o.tokens, o.decided)
+        for o in made
     )

@@ -73,6 +73,7 @@ def test_a_debate_asks_and_decides_as_its_policy_does(name, count, rounds, learn
     """Catches: a seat asked that the policy did not want, or not asked; a vote lost between parts of a round; a verdict
     on other votes than those that were given; an outcome that depends on who answered first."""
     policy = policy_named(name)
+    learned = learned if count >= len(LEARNED.by_seat) else None
     config = config_of(policy, count, learned=learned)
     state, _ = play(config, says(rounds), order=chance)
     expected = by_hand(policy, config, rounds, learned or Reliabilities())
@@ -168,6 +169,8 @@ def test_nobody_answers_and_no_second_round_is_paid_for() -> None:
         ({"rule": "majority"}, "counts in place of a rule"),
         ({"protocol": "proposal"}, "a policy answers questions"),
         ({"rounds": 4}, "holds 3 rounds at most (rounds=4)"),
+        ({"faulty": 1}, "a quorum of those it asks (faulty=1)"),
+        ({"learned": Reliabilities({"zoe": 0.5})}, "seats that this panel has not: zoe"),
     ],
 )
 def test_what_does_not_go_with_a_policy_is_named(values: dict[str, Any], said: str) -> None:
@@ -191,3 +194,72 @@ def test_the_stage_order_is_drawn_and_not_the_panels() -> None:
         (ask,) = GuidedProtocol().first(State(config)).asks
         first.add(ask.agent)
     assert first == {"s0", "s1", "s2", "s3"}
+
+
+def says_words(rounds: list[list[str]]):
+    """As `says`, in words; "-" is missing."""
+
+    def answer(stage: Stage, ask: SeatAsk) -> dict[str, Any]:
+        said = rounds[stage.round - 1][int(ask.agent[1:])]
+        return {"status": "missing", "cause": "timeout"} if said == "-" else valid(ask.kind, answer=said)
+
+    return answer
+
+
+def test_an_id_that_nobody_was_shown_is_no_vote() -> None:
+    """Catches: a seat that writes o3 where there is only o1, counted for what becomes o3 in the same round."""
+    always = Policy("all-of-it", go_on="always", rounds_max=2, pool="last")
+    rounds = [["apple"] * 5, ["banana", "cherry", "o3", "banana", "cherry"]]
+    state, _ = play(config_of(always, 5, options=""), says_words(rounds))
+    decision, content = land(state)["decision"], land(state)["content"]
+    assert [option["text"] for option in content["options"]] == ["apple", "banana", "cherry"]
+    assert decision["result"] == "no_decision" and decision["tally"]["invalid"] == 1
+    named, _ = play(config_of(always, 5, options=""), says_words([["apple"] * 5, ["o1", "o1", "o1", "b", "c"]]))
+    assert land(named)["content"]["answer_text"] == "apple", "an id that was shown is one"
+
+
+def test_brackets_are_part_of_an_open_answer() -> None:
+    """Catches: half-open and open intervals counted as one answer."""
+    state, _ = play(config_of(policy_named("vote"), 3, options=""), says_words([["[0, 1)", "(0, 1)", "(0, 1)."]]))
+    content = land(state)["content"]
+    assert content["answer_text"].startswith("(0, 1)") and len(content["options"]) == 2
+
+
+@pytest.mark.parametrize("unstarted", [True, False])
+def test_a_cut_part_takes_no_earlier_part_with_it(unstarted: bool) -> None:
+    """Catches: paid ballots of a round's first part thrown away because its second part was cut."""
+    parts = Policy("parts", ask="lead:3", ask_first=3, go_on="always", rounds_max=2, pool="last")
+    config = config_of(parts, 5)
+    state, events = play(config, says(["ABABA", "BBBBB"]))
+    second = [closed for closed in state.closed if closed.stage.round == 2]
+    assert len(second) > 1, "the second round is held in parts"
+    number = second[1].stage.number
+    cut = State(config)
+    for kind, payload, at_ms in events:
+        if kind == "opened" or (kind == "answered" and payload["stage"] < number):
+            cut = apply(cut, kind, payload, at_ms)
+    numbers = {"reason": "budget_exceeded", "numbers": {}, "land": True, "unstarted": unstarted}
+    landed = land(apply(cut, "cut", numbers))
+    voted = {vote["agent"]: vote for vote in landed["votes"]}
+    asked = [ask.agent for ask in second[0].stage.asks]
+    assert all(voted[agent]["round"] == 2 and voted[agent]["decision"] in "AB" for agent in asked)
+    assert landed["content"]["policy"]["asked"][1:] == [len(asked)]
+    assert landed["decision"]["result"] == "approved" and landed["decision"]["choice"] == "B"
+
+
+def test_a_second_round_that_fails_takes_no_first_vote_away() -> None:
+    """Catches: a quorum lost to timeouts in round 2, of a policy that counts round 1 as well."""
+    answer = says_words([["A", "B", "C"], ["A", "-", "-"]])
+    state, _ = play(config_of(policy_named("pooled"), 3), answer)
+    landed = land(state)
+    assert landed["decision"]["result"] == "approved" and landed["decision"]["choice"] == "A"
+    assert [vote["round"] for vote in landed["votes"]] == [2, 1, 1]
+
+
+def test_unassailable_is_only_said_where_votes_weigh_the_same() -> None:
+    """Catches: a debate stopped as decided while two reliable seats could still turn it."""
+    rely = Policy("rely", ask="lead:3", weighing="reliability")
+    learned = Reliabilities({"s0": 0.3, "s1": 0.3, "s2": 0.3, "s3": 0.9, "s4": 0.9})
+    seen = Debated((tuple(Said(f"s{n}", "A") for n in range(3)),), tuple(f"s{n}" for n in range(5)), 1, 4)
+    assert rely.next(seen, learned).reason == "converged"  # type: ignore[union-attr]
+    assert policy_named("lead").next(seen, learned).reason == "unassailable"  # type: ignore[union-attr]

@@ -10,7 +10,8 @@ drawn by lot, and then one by one while another vote is worth it, the most relia
 - `beta:P`: until it is truly ahead with probability P (`sampling.beta_lead`);
 - `value:V`: until one more vote raises the share of the answer by less than V (`sampling.vote_value`);
 - `urn:V`: while the best plan raises it by more than V a vote, with the agreement learned in the run (`urn.urn_gain`).
-Whatever the rule, asking ends once the seats left cannot change who leads the count.
+Whatever the rule, asking ends once the seats left cannot change who leads the count of votes. Where votes weigh
+the same that is `unassailable`; where they do not, the answer could still change, and the stop is `converged`.
 
 A next round is held, up to the policy's own limit and the debate's, unless
 - `never`; `always` holds all of them;
@@ -29,7 +30,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, get_args
 
 from ...errors import ConfigError
 from ..stopping import Stop
@@ -44,6 +45,8 @@ __all__ = ["POLICIES", "Ask", "Policy", "Verdict", "policy_named"]
 _TIE: Final = 1e-9  # shares that differ by less are equal: rounding must not pick a winner
 _GAIN: Final = 1e-9  # an expected gain below is rounding
 _ASK: Final = re.compile(r"all|lead:[1-9][0-9]{0,2}|(beta|value|urn):0?\.[0-9]{1,6}", re.ASCII)
+_NAME: Final = re.compile(r"[a-z][a-z0-9_.+-]{0,59}", re.ASCII)
+_ROUNDS_MAX: Final = 50
 _GO_ON: Final = re.compile(r"never|always|met|unanimous|tied|confident:(0?\.[0-9]{1,6})", re.ASCII)
 
 
@@ -114,7 +117,22 @@ class Policy:
     abstain_below: float = 0.0
 
     def __post_init__(self) -> None:
-        if not _ASK.fullmatch(self.ask):
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"a policy's name is like robust or my-policy, at most 60 characters ({self.name[:80]!r})"
+            )
+        if self.pool not in get_args(Pool) or self.weighing not in get_args(Weighing):
+            raise ConfigError(
+                f"policy {self.name}: pool is one of {get_args(Pool)}, weighing of {get_args(Weighing)} "
+                f"(pool={self.pool!r}, weighing={self.weighing!r})"
+            )
+        counts = (self.ask_first, self.ask_whole, self.rounds_max)
+        if not all(isinstance(count, int) for count in counts) or self.rounds_max > _ROUNDS_MAX:
+            raise ConfigError(
+                f"policy {self.name}: ask_first, ask_whole and rounds_max are whole numbers, rounds_max at most "
+                f"{_ROUNDS_MAX} (ask_first, ask_whole, rounds_max={counts})"
+            )
+        if not _ASK.fullmatch(self.ask) or re.fullmatch(r"[a-z]+:0?\.0+", self.ask):
             raise ConfigError(
                 f"policy {self.name}: ask is all, lead:N, beta:0.P, value:0.V or urn:0.V (ask={self.ask!r})"
             )
@@ -243,8 +261,8 @@ class Policy:
         leader, second, _others = _counts(votes)
         left = len(debated.seats) - len(spoken)
         numbers: dict[str, int | str] = {"round": held, "leader": leader, "second": second, "asked": len(spoken)}
-        if left and leader - second > left:
-            return Stop("unassailable", numbers)
+        if left and leader - second > left and self.weighing == "equal" and self.pool != "all":
+            return Stop("unassailable", numbers)  # where votes weigh differently, the seats left could still turn it
         limit = min(self.rounds_max, debated.rounds_max)
         unmet = self._unmet(debated, learned)
         if not left and unmet and self.go_on != "never" and held < limit:

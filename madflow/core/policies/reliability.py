@@ -59,10 +59,11 @@ __all__ = [
     "posterior",
 ]
 
-RELIABILITY_UNKNOWN: Final = 0.5
-"""Of a seat that was never seen: the mode of the prior."""
-
 _START: Final = 0.7
+RELIABILITY_UNKNOWN: Final = _START
+"""Of a seat of which nothing is learned: where learning starts from. Above chance for two options as well, so that a
+panel of strangers is a plain vote."""
+
 _PRIOR: Final = (2.0, 2.0)
 _FLOOR: Final = 0.01  # one coin never gets certain: a weight stays below log(99 (K − 1))
 _STEPS_MAX: Final = 500
@@ -79,10 +80,13 @@ class Reliabilities:
 
     Attributes:
         by_seat: 0.01 to 0.99, by seats in order; empty where nothing was seen, or the panel is not above chance.
-        questions: how many were answered at all.
+        questions: how many it rests on: those that were answered, or only the disputed ones (`learn_disputed`).
         steps: iterations taken; settled: whether the last one moved no seat by more than 1e-9.
         urn: how much the panel's replies agree, where the policy looks at it.
         rank: whom the policy asks first: 0 is the best; empty where it does not choose.
+
+    Raises:
+        ConfigError: a reliability outside of 0.01 to 0.99.
     """
 
     by_seat: Mapping[str, float] = field(default_factory=dict)
@@ -91,6 +95,13 @@ class Reliabilities:
     settled: bool = True
     urn: Urn = field(default_factory=Urn)
     rank: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for seat, level in self.by_seat.items():
+            if not _FLOOR <= level <= 1 - _FLOOR:  # also refuses what is no number
+                raise ConfigError(
+                    f"the reliability of seat {seat!r} is {_FLOOR} to {1 - _FLOOR} ({level}); nobody is never wrong"
+                )
 
     def of(self, seat: str) -> float:
         """A seat's reliability, `RELIABILITY_UNKNOWN` if it was never seen."""

@@ -50,6 +50,7 @@ _CLOSE: Final = 1e-9
 _STRIDE_MAX: Final = 2.0  # of one Newton step: the first ones overshoot where the data say "always" or "never"
 _GRADES: Final = 4  # α is rounded to a quarter of an octave: what was computed once serves again
 _OCTAVES_MAX: Final = 6
+_LOG_MAX: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,18 @@ class Urn:
     questions: int = 0
     settled: bool = True
 
+    def __post_init__(self) -> None:
+        for name in ("level", "slope", "centre"):
+            if not abs(getattr(self, name)) <= _LOG_MAX:  # also refuses what is no number
+                raise ConfigError(
+                    f"an urn's {name} is at most {_LOG_MAX} in size ({getattr(self, name)}); learn it anew"
+                )
+
     def alpha(self, replies: Iterable[Said]) -> float:
         """α of a question with these replies, above 0; that of an average length where none has a text."""
         length = _length(replies)
-        return math.exp(self.level + (0.0 if length is None else self.slope * (length - self.centre)))
+        exponent = self.level + (0.0 if length is None else self.slope * (length - self.centre))
+        return math.exp(max(-_LOG_MAX, min(_LOG_MAX, exponent)))
 
 
 def learn_urn(run: Iterable[Debated]) -> Urn:

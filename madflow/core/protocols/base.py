@@ -74,6 +74,10 @@ class DebateProtocol(Protocol):
         """The valid weight below which nothing is decided."""
         ...
 
+    def voted_in(self, state: State) -> Mapping[str, int]:
+        """Agent to the round its vote is from, where that is not the last one for all."""
+        ...
+
     def subject(self, state: State) -> dict[str, Any]:
         """content, plan, risks, evidence, stop_conditions, proposer, and the proposal's version number."""
         ...
@@ -87,6 +91,10 @@ class ByRule:
 
     def quorum(self, state: State) -> int:
         return state.config.quorum
+
+    def voted_in(self, state: State) -> Mapping[str, int]:
+        del state
+        return {}
 
 
 _BEFORE = " \"'`*_([{"

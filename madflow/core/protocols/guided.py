@@ -14,6 +14,8 @@ latest, and the verdict, which may pool several, is in `content.policy` with its
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import Any, cast
 
 from ..ballots import BallotBox
@@ -26,7 +28,7 @@ from ..state import Ask, Closed, Stage, State, whole_rounds
 from ..stopping import Stop
 from ..topology import order
 from .answer import AnswerProtocol, check_options
-from .base import normalise, option_index
+from .base import cast_choice, normalise
 
 __all__ = ["GuidedProtocol", "debated_of"]
 
@@ -53,26 +55,39 @@ class GuidedProtocol(AnswerProtocol):
             return state.stop
         debated = self.debated(state)
         step = _policy(state).next(debated, _learned(state))
-        if isinstance(step, Stop):
-            return step
         last = self._rounds(state)[-1]
-        if step.round > last.stage.round and all(answer.status == "missing" for answer in last.answers.values()):
+        over = isinstance(step, Stop) or step.round > last.stage.round
+        if over and all(answer.status == "missing" for answer in last.answers.values()):
             return Stop("quorum_lost", {"live_weight": 0, "quorum": self.quorum(state)})
-        return self._stage(state, step)
+        return step if isinstance(step, Stop) else self._stage(state, step)
 
     def polls(self, state: State) -> list[Closed]:
-        rounds = self._rounds(state)
-        whole = [closed for closed in rounds if not closed.cut]
-        return whole or rounds[:1]
+        """The rounds that count. A part that was cut does not, where there is any that was not."""
+        asked = [closed for closed in state.closed if closed.stage.kind in _POLLS]
+        return whole_rounds(closed for closed in asked if not closed.cut) or whole_rounds(asked)[:1]
 
     def options(self, state: State) -> tuple[tuple[str, str], ...]:
         """The question's own options; else every answer that was given, numbered as they came up, round by round."""
         if state.config.task.options:
             return state.config.task.options
-        key = ("options", len(state.closed))
-        if key not in state.memo:
-            state.memo[key] = self._given(state)
-        return tuple(state.memo[key])
+        return self._given(state, None)
+
+    def live(self, state: State, so_far: Closed) -> BallotBox:
+        """Ballots of an open question name an option that was there when the round began, or say an answer."""
+        if state.config.task.options:
+            return super().live(state, so_far)
+        options = self.options(state)
+        index = {_said_key(text): oid for oid, text in options}
+        index |= {_said_key(oid): oid for oid, _ in so_far.stage.options}  # a later id cannot have been meant
+        box = BallotBox.open(self.options_digest(state), tuple(oid for oid, _ in options), state.config.electorate)
+        for ask, answer in so_far.answers.items():
+            said = str((answer.reply or {}).get("answer", ""))
+            chosen = "abstain" if normalise(said) == "abstain" else index.get(_said_key(said))
+            if answer.status == "valid" and chosen is None:
+                box = box.spoil(ask.agent, "unknown_option")
+            else:
+                box = cast_choice(box, ask.agent, answer, {}, (str(chosen),))
+        return box
 
     def options_digest(self, state: State) -> str:
         key = ("options_digest", len(state.closed))  # an open question's options grow
@@ -81,9 +96,9 @@ class GuidedProtocol(AnswerProtocol):
         return str(state.memo[key])
 
     def box(self, state: State) -> BallotBox:
-        """Each seat's latest ballot."""
+        """Each seat's vote: its latest ballot that can be read, where the policy pools rounds; else its latest one."""
         options = tuple(oid for oid, _ in self.options(state))
-        latest = {ask.agent: poll for poll in self.polls(state) for ask in poll.stage.asks}
+        latest = self._latest(state)
         box = BallotBox.open(self.options_digest(state), options, state.config.electorate)
         for agent, poll in latest.items():
             entry = self.poll(state, poll).close("not_asked").entries[agent]
@@ -98,6 +113,20 @@ class GuidedProtocol(AnswerProtocol):
             else:
                 box = box.miss(agent, entry.cause)
         return box.close("not_asked")
+
+    def voted_in(self, state: State) -> dict[str, int]:
+        return {agent: poll.stage.round for agent, poll in self._latest(state).items()}
+
+    def _latest(self, state: State) -> dict[str, Closed]:
+        """Seat to the round whose ballot is its vote."""
+        latest: dict[str, Closed] = {}
+        for poll in self.polls(state):
+            entries = self.poll(state, poll).close("not_asked").entries
+            for ask in poll.stage.asks:
+                readable = entries[ask.agent].status in ("valid", "abstain")
+                if readable or ask.agent not in latest or _policy(state).pool == "last":
+                    latest[ask.agent] = poll
+        return latest
 
     def debated(self, state: State) -> Debated:
         """The rounds that count, as the policy sees them."""
@@ -143,7 +172,7 @@ class GuidedProtocol(AnswerProtocol):
         return {**subject, "content": {**subject["content"], "policy": policy}}
 
     def _rounds(self, state: State) -> list[Closed]:
-        return whole_rounds(closed for closed in state.closed if closed.stage.kind in ("position", "discuss"))
+        return whole_rounds(closed for closed in state.closed if closed.stage.kind in _POLLS)
 
     def _stage(self, state: State, step: AskMore) -> Stage:
         config = state.config
@@ -153,7 +182,7 @@ class GuidedProtocol(AnswerProtocol):
         drawn = order(tuple(config.electorate), debate_id=config.debate_id, round=step.round, seed=config.seed)
         kind = "position" if step.round == 1 else "discuss"
         wanted = step.chosen([agent for agent in drawn if agent not in asked])
-        options = config.task.options if step.round == 1 else self.options(state)
+        options = config.task.options or self._given(state, step.round)
         return Stage(len(state.closed) + 1, kind, step.round, tuple(Ask(agent, kind) for agent in wanted), options)
 
     def _said(self, state: State, closed: Closed) -> tuple[Said, ...]:
@@ -168,21 +197,36 @@ class GuidedProtocol(AnswerProtocol):
             said.append(Said(ask.agent, answer, sure, text))
         return tuple(said)
 
-    def _given(self, state: State) -> tuple[tuple[str, str], ...]:
-        options: list[tuple[str, str]] = []
-        for closed in self.polls(state):
-            known = option_index(tuple(options)) if closed.stage.kind == "discuss" else {}
-            fresh: dict[str, str] = {}
-            for reply in closed.valid().values():
-                said = str(reply.get("answer", "")).strip()
-                key = normalise(said)
-                if key and key != "abstain" and key not in known:
-                    fresh[key] = min(said, fresh.get(key, said))
-            options += [(f"o{n}", fresh[key]) for n, key in enumerate(sorted(fresh), start=len(options) + 1)]
-        return tuple(options)
+    def _given(self, state: State, before: int | None) -> tuple[tuple[str, str], ...]:
+        """The answers of an open question in the rounds before one, or in all: what was said, without edge marks."""
+        key = ("options", len(state.closed), before)
+        if key not in state.memo:
+            options: list[tuple[str, str]] = []
+            for closed in self.polls(state):
+                if before is not None and closed.stage.round >= before:
+                    break
+                known = {_said_key(text) for _, text in options} | {_said_key(oid) for oid, _ in closed.stage.options}
+                fresh: dict[str, str] = {}
+                for reply in closed.valid().values():
+                    said = str(reply.get("answer", "")).strip()
+                    name = _said_key(said)
+                    later = closed.stage.kind == "discuss" and _ID.fullmatch(name)  # an id that nobody was shown
+                    if name and normalise(said) != "abstain" and name not in known and not later:
+                        fresh[name] = min(said, fresh.get(name, said))
+                options += [(f"o{n}", fresh[name]) for n, name in enumerate(sorted(fresh), start=len(options) + 1)]
+            state.memo[key] = tuple(options)
+        return cast("tuple[tuple[str, str], ...]", state.memo[key])
+
+
+def _said_key(text: str) -> str:
+    """The form in which two open answers count as the same. Brackets stay: [0, 1) is not (0, 1)."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split()).strip(" \"'`*_.,;:!?")
 
 
 _THRESHOLD = "greatest share"
+_POLLS = ("position", "discuss")
+_ID = re.compile(r"o[0-9]+", re.ASCII)
 
 
 def _policy(state: State) -> Policy:

@@ -68,6 +68,8 @@ def read_answer(
     choices = lettered(options)
     if field is not None:
         return Read(_chosen(field, choices), "field", confidence)
+    if (alone := _worded(text, choices)) is not None:
+        return Read(alone, "alone", confidence)
     answer, how = read_letter(text, choices)
     return Read(answer, how, confidence)
 
@@ -100,7 +102,11 @@ def _chosen(field: str, options: Sequence[tuple[str, str]]) -> str | None:
     bare = field.strip(" \t\n()[]{}.:\"'*").upper()
     if bare in letters:
         return bare
-    same = [letter for letter, words in options if words and normal_answer(words) == normal_answer(field)]
-    if len(same) == 1:
-        return same[0]
-    return read_letter(f"Answer: {field}", options)[0]
+    return _worded(field, options) or read_letter(f"Answer: {field}", options)[0]
+
+
+def _worded(text: str, options: Sequence[tuple[str, str]]) -> str | None:
+    """The one option whose words are all that a text says."""
+    said = normal_answer(text.strip(" \t\n*.!_"))
+    same = [letter for letter, words in options if words and said is not None and normal_answer(words) == said]
+    return same[0] if len(same) == 1 else None
