@@ -88,10 +88,14 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a debate cost, as charged: tokens, and money in 10⁻⁹ dollars; None where no price is known."""
+    """What a debate cost, as charged: tokens, and money in 10⁻⁹ dollars; None where no price is known.
+
+    `unreported`: the part of the tokens that no provider reported, charged as they were reserved.
+    """
 
     tokens: int
     usd_nanos: int | None
+    unreported: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +259,9 @@ class _Holding:
             tokens=float(tokens),
             decided=proposal.approved,
         )
-        usd = proposal.usage["usd"]
-        return Held(outcome, Spent(tokens, None if usd is None else int(Decimal(usd) * 10**9)))
+        usd, open_ = proposal.usage["usd"], proposal.usage["unreported"]
+        unreported = int(open_["prompt_tokens"]) + int(open_["output_tokens"])
+        return Held(outcome, Spent(tokens, None if usd is None else int(Decimal(usd) * 10**9), unreported))
 
     def _failed(self, question: Question, error: str) -> Held:
         recording = self._recording(question, None)

@@ -243,8 +243,20 @@ def _results(
         measures=tuple(_measures(suite, group, held)),
         comparisons=tuple(_comparisons(suite, group, held)),
         failed=tuple(failed),
-        notes=suite.notes,
+        notes=(*suite.notes, *_unreported(held)),
     )
+
+
+def _unreported(held: Mapping[str, Sequence[Held]]) -> list[str]:
+    notes = []
+    for arm, made in held.items():
+        total, open_ = (sum(getattr(one.spent, part) for one in made) for part in ("tokens", "unreported"))
+        if open_:
+            notes.append(
+                f"{arm}: {open_} of {total} tokens were reported by nobody (failed or refused calls) and count as they "
+                "were reserved: what this arm costs is overstated"
+            )
+    return notes
 
 
 def _made(arm: Arm) -> ArmMade:

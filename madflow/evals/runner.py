@@ -105,6 +105,8 @@ def choose(names: Sequence[str], folders: Sequence[Path]) -> tuple[list[Suite], 
         ConfigError: an unknown name, or a suite's file that cannot be used.
     """
     known = list_suites()
+    own = {name: Path(name) for name in names if name.endswith(".toml")}
+    known = {**known, **own}
     unknown = sorted(set(names) - {*known, "all"})
     if unknown:
         raise ConfigError(f"there is no suite {', '.join(unknown)}; there are {', '.join(known)}, and all")

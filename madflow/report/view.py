@@ -170,7 +170,8 @@ class View:
         """The main measures: accuracy, token share, and what targets are set on; else the first one there is."""
         present = dict.fromkeys(one.measure for one in self.results.measures)
         aimed = dict.fromkeys(base_measure(one.measure) for one in self.results.targets)
-        main = [name for name in (*_MAIN, *(name for name in aimed if name not in _MAIN)) if name in present]
+        costs = () if "token_share" in present else ("tokens",)
+        main = [name for name in (*_MAIN, *costs, *(name for name in aimed if name not in _MAIN)) if name in present]
         return [self._matrix(name) for name in main or list(present)[:1]]
 
     def _matrix(self, measure: str) -> Matrix:

@@ -147,3 +147,30 @@ def test_ctrl_c_ends_the_run_and_the_same_command_goes_on(cli: Cli, recorded: st
     assert 0 < kept < 6
     again = cli(*command)
     assert again.code == 0 and f" {kept} of 6 running" in again.err
+
+
+def test_predictions_never_replace_a_recording(cli: Cli, recorded: str) -> None:
+    """Would catch `--out` on the recording itself: the data would be gone."""
+    file = Path("recorded/crowd_made.jsonl.gz")
+    before = file.read_bytes()
+    refused = cli("eval", "predict", "--recorded", recorded, "--out", str(file))
+    assert refused.code == 2 and "is one of the recordings" in refused.err
+    assert file.read_bytes() == before
+
+
+def test_a_suite_of_ones_own_is_run_by_its_path(cli: Cli, recorded: str) -> None:
+    """Would catch a format that is documented and cannot be used."""
+    Path("mine.toml").write_text(
+        'name = "mine"\ntitle = "Mine"\narms = ["vote"]\nmeasures = ["accuracy"]\n'
+        '[[data]]\nlabel = "crowd"\nfiles = ["crowd_*"]\n'
+    )
+    ran = cli("eval", "run", "mine.toml", "--recorded", recorded, "--out", "results", "--workers", "1")
+    assert ran.code == 0, ran.err
+    assert Path("results/mine/results.json").is_file()
+
+
+def test_all_of_nothing_is_no_success(cli: Cli) -> None:
+    """Would catch exit 0 for a folder in which no suite finds its data."""
+    write(Path("other/unknown.jsonl.gz"), samples())
+    refused = cli("eval", "run", "all", "--recorded", "other")
+    assert refused.code == 2 and "no suite has all of its files" in refused.err

@@ -93,6 +93,8 @@ async def test_what_is_learned_turns_a_vote_around(tmp_path: Path) -> None:
         await run(debate_of(Counting(letters), ledger, "fewer", agents=2, policy="reliable"))
         with pytest.raises(ConfigError, match="different panels"):
             learn_from(ledger, "reliable", [*names, "fewer"])
+        with pytest.raises(ConfigError, match="had another panel"):
+            learn_from(ledger, "reliable", names, {"s0": "m", "s1": "m", "s2": "other"})
         with pytest.raises(ConfigError, match="at least one"):
             learn_from(ledger, policy_named("reliable"), [])
         with pytest.raises(LedgerError, match="no debate"):

@@ -227,3 +227,41 @@ def test_the_shipped_live_suites_name_arms_that_exist() -> None:
     for suite in live:
         assert all(live_arm(arm) for arm in suite.arms)
         assert suite.arms.index("vote-equal") > max(suite.arms.index("vote"), suite.arms.index("debate"))
+
+
+def test_a_server_that_is_not_there_is_a_failure_and_no_figure_of_quality(tmp_path: Path) -> None:
+    """Catches: a run against a dead address that ends as 0 % accuracy, with costs, and nothing failed."""
+    data = tmp_path / "mine.jsonl"
+    data.write_text("{}\n")
+    panel = Panel(models=("openai/any",), api_base="http://127.0.0.1:9/v1", budget=Budget.of(tokens=60_000))
+    ran = run_live(LiveRun(suite_of(arms=("single",)), data, tuple(sums(2)), panel), tmp_path / "out")
+    assert len(ran.results.failed) == 2 and "no seat answered (" in ran.results.failed[0].error
+
+
+def test_a_raised_budget_does_not_lock_a_run_that_learns(tmp_path: Path) -> None:
+    """Catches: a question that failed and then succeeds, after which the debates that came later cannot be resumed."""
+    questions = [Question("long", "What is 1 + 1?" + " really" * 9_000, (), "2"), *sums(LEARN_EVERY + 3)]
+    data = tmp_path / "mine.jsonl"
+    data.write_text("{}\n")
+    model = Adder()
+    for tokens in (20_000, 200_000):
+        panel = Panel(models=(model,), budget=Budget.of(tokens=tokens))
+        ran = run_live(LiveRun(suite_of(arms=("robust",)), data, tuple(questions), panel), tmp_path / "out")
+        assert len(ran.results.failed) == (tokens == 20_000)
+
+
+def test_caps_that_no_debate_fits_under_are_refused(tmp_path: Path) -> None:
+    """Catches: an exit code of a spent budget where nothing was spent; a cap on money that caps nothing."""
+    data = tmp_path / "mine.jsonl"
+    data.write_text("{}\n")
+    live = LiveRun(suite_of(), data, tuple(sums(1)), Panel(models=(Adder(),), budget=Budget.of(tokens=60_000)))
+    with pytest.raises(ConfigError, match="below that of one debate"):
+        run_live(live, tmp_path / "out", caps=Caps(tokens=20_000))
+    with pytest.raises(ConfigError, match="needs one on each debate's"):
+        run_live(live, tmp_path / "out", caps=Caps(usd_nanos=10**9))
+    wrong = LiveRun(suite_of(answers="choice"), data, tuple(sums(1)), live.panel)
+    with pytest.raises(ConfigError, match="takes questions with options; 1 are none"):
+        run_live(wrong, tmp_path / "out")
+    twice = LiveRun(suite_of(), data, (*sums(1), *sums(1)), live.panel)
+    with pytest.raises(ConfigError, match="share an id"):
+        run_live(twice, tmp_path / "out")
