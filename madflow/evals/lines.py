@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -24,17 +25,18 @@ def json_lines(file: Path, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[tup
     """(1-based number, value) of each line that is not blank. A byte-order mark and CRLF are taken as they come.
 
     Raises:
-        ConfigError: a line that is longer than `line_bytes_max`, no UTF-8 or no JSON; a file that cannot be unpacked.
+        ConfigError: a line that is longer than `line_bytes_max`, no UTF-8 or no JSON; a file that cannot be opened
+            or unpacked. The message names file and line.
     """
-    number = 0
-    with opened(file) as stream:
-        try:
+    number = 1
+    try:
+        with opened(file) as stream:
             while raw := stream.readline(line_bytes_max + 1):
-                number += 1
                 if len(raw) > line_bytes_max:
                     raise ConfigError(f"{file.name}:{number} is longer than {line_bytes_max} bytes; split the row")
                 if raw.strip():
                     yield number, json.loads(raw.decode("utf-8-sig"))
-        except (ValueError, RecursionError, EOFError, OSError) as error:
-            where = f"{file.name}:{number or 1}"
-            raise ConfigError(f"{where} cannot be read ({error}); a file has one JSON object a line, UTF-8") from error
+                number += 1
+    except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
+        where = f"{file.name}:{number}"
+        raise ConfigError(f"{where} cannot be read ({error}); is it whole, one JSON object a line, UTF-8?") from error

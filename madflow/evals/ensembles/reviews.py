@@ -16,9 +16,6 @@ repositories.
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,11 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...core.same import Remark
 from ...errors import ConfigError
+from ..lines import json_lines
 
 __all__ = ["Comment", "Pull", "load_reviews", "review_files"]
 
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz")
-_LINE_BYTES_MAX: Final = 16_000_000
 _PULLS_MAX: Final = 10_000
 
 
@@ -115,32 +112,15 @@ def load_reviews(path: Path) -> list[Pull]:
     """
     pulls: list[Pull] = []
     seen: set[str] = set()
-    try:
-        for number, line in _lines(path):
-            pull = _pull(line, f"{path.name}:{number}")
-            if pull.name in seen:
-                raise ConfigError(f"{path.name}:{number}: {pull.name} is there twice; remove one")
-            seen.add(pull.name)
-            pulls.append(pull)
-    except (OSError, EOFError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); is it whole?") from error
+    for number, line in json_lines(path):
+        if number > _PULLS_MAX:
+            raise ConfigError(f"{path.name}:{number}: more than {_PULLS_MAX} lines; split the file")
+        pull = _pull(line, f"{path.name}:{number}")
+        if pull.name in seen:
+            raise ConfigError(f"{path.name}:{number}: {pull.name} is there twice; remove one")
+        seen.add(pull.name)
+        pulls.append(pull)
     return pulls
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as stream:
-        number = 0
-        while line := stream.readline(_LINE_BYTES_MAX + 1):
-            number += 1
-            if len(line) > _LINE_BYTES_MAX or number > _PULLS_MAX:
-                raise ConfigError(
-                    f"{path.name}:{number}: more than {_LINE_BYTES_MAX} bytes in a line or {_PULLS_MAX} lines; split it"
-                )
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except ValueError as error:
-                    raise ConfigError(f"{path.name}:{number}: no JSON ({error}); fix the line") from error
 
 
 def _pull(value: Any, where: str) -> Pull:
