@@ -234,11 +234,9 @@ def _summary(ran: Sequence[Ran], out: Path) -> str:
 
 
 def _target_line(target: TargetMeasured) -> str:
-    if target.value is None:
-        value = "not measured"
-    else:
-        value = f"{target.value:.4f}"
-        value += f" [{target.low:.4f}, {target.high:.4f}]" if target.low is not None and target.high is not None else ""
+    from ..evals.results import shown
+
+    value = shown(target, costs=target.target.startswith("<"))
     return one_line(f"{target.name}: {target.arm}, {target.measure} {value}, target {target.target}", 300)
 
 

@@ -43,6 +43,7 @@ ROWS_MAX: Final = 1_000_000
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz")
 _LETTERS: Final = frozenset(ascii_uppercase)
 _BARE: Final = re.compile(r"(?:\\[A-Za-z]+|[^A-Za-z\"'])+")  # signs, numbers, LaTeX: no words
+_RECORDED: Final = "recorded"  # how an answer is known that the reply's own text does not give
 _SCORING: Final = frozenset({"gold", "condition", "adversary", "correct", "recorded_correct"})
 
 
@@ -215,7 +216,9 @@ def _answer(agent: Agent, at: int, options: Sequence[tuple[str, str]], kind: Kin
         known = normal_answer(recorded)
         if read.how in ("no solution", "cut") or (read.answer and known and not _rounded(read.answer, known)):
             return read
-    return replace(read, answer=known, how="recorded") if known else read
+    if not known:
+        return read
+    return replace(read, answer=known, how=_RECORDED if read.answer is None else read.how)
 
 
 def _rounded(answer: str, recorded: str) -> bool:
@@ -266,6 +269,9 @@ def _row(draft: _Draft, names: Mapping[str, str], run: str) -> Row:
         adversaries=frozenset(seat for seat, agent in by_name.items() if agent.adversary),
         prompt_chars=_per_call(by_name, said, "prompt_chars"),
         latency_ms=_per_call(by_name, said, "latency_ms"),
+        unread=frozenset(
+            (at, seat) for at, seat, text, read in spoken if text and (read.answer is None or read.how == _RECORDED)
+        ),
     )
     return Row(
         file=draft.file,

@@ -132,11 +132,11 @@ def _mean(of: Callable[[Outcome], float], outcomes: Sequence[Outcome]) -> list[I
 
 
 def _read(recordings: Sequence[Recording], wanted: Callable[[str], bool] = bool) -> list[Item]:
-    """Replies that were read as an answer, of those with a text."""
+    """Replies whose own text was read as an answer, of those with a text; what was recorded for them does not help."""
     return [
-        Item(one.question, said.answer is not None)
+        Item(one.question, said.answer is not None and (number, said.seat) not in one.unread)
         for one in recordings
-        for spoken in one.debated.rounds
+        for number, spoken in enumerate(one.debated.rounds, start=1)
         for said in spoken
         if wanted(said.text.strip())
     ]

@@ -120,14 +120,15 @@ def corrections(outcomes: Iterable[Outcome]) -> list[Item]:
 
 
 def modal_adoption(recordings: Iterable[Recording]) -> list[Item]:
-    """Of seats outside the sole leading answer of a round, those that hold it in the next one held."""
+    """Of honest seats outside the sole leading answer of a round, those that hold it in the next one held."""
     items = []
     for one in recordings:
         for number in range(1, len(one.debated.rounds)):
             before, after = one.debated.votes(number), one.debated.votes(number + 1)
             leading = leaders(before)
             if len(leading) == 1:
-                outside = [seat for seat in one.debated.seats if seat in before and before[seat] != leading[0]]
+                honest = [seat for seat in one.debated.seats if seat not in one.adversaries]
+                outside = [seat for seat in honest if seat in before and before[seat] != leading[0]]
                 items += [Item(one.question, after.get(seat) == leading[0]) for seat in outside]
     return items
 
@@ -142,7 +143,8 @@ def disagreement_collapses(recordings: Iterable[Recording]) -> list[Item]:
 
 
 def oracle(recordings: Iterable[Recording], number: int = 1) -> list[Item]:
-    """Debates in which some seat was right in a round: the best that any choice among their answers could do."""
+    """Debates in which some seat, misleading ones included, was right in a round: the best that any choice among the
+    answers given could do, by whomever they were given."""
     return [Item(one.question, _gold(one) in one.debated.votes(number).values()) for one in recordings]
 
 

@@ -34,6 +34,7 @@ class Recording:
         condition: e.g. "clean" or "adversary"; adversaries: the seats that were told to mislead.
         prompt_chars: (round, seat) to the length of the prompt behind that reply; rounds count from 1.
         latency_ms: (round, seat) to how long the reply took, where that is known.
+        unread: (round, seat) of replies whose own text gives no answer, even where one was recorded for them.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Recording:
     adversaries: frozenset[str] = frozenset()
     prompt_chars: Mapping[tuple[int, str], int] = field(default_factory=dict)
     latency_ms: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    unread: frozenset[tuple[int, str]] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.adversaries.issubset(self.debated.seats):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -32,12 +33,15 @@ __all__ = [
     "Results",
     "RoundMeasured",
     "TargetMeasured",
+    "cut",
     "figures",
     "read_results",
+    "shown",
 ]
 
 SCHEMA: Final = "madflow.results/1"
 RESULTS: Final = "results.json"
+_DIGITS: Final = 12  # what is behind is rounding of the machine
 BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -157,6 +161,20 @@ class Results(_Part):
 def figures(interval: Interval) -> dict[str, float | None]:
     """`value`, `low` and `high` of an interval; what is no number is None."""
     return {name: _known(getattr(interval, name)) for name in ("value", "low", "high")}
+
+
+def cut(value: float, up: bool, decimals: int = 4) -> str:
+    """A number with its last digit cut, downwards or upwards, never rounded to the nearer side."""
+    exact = Decimal(repr(round(value, _DIGITS)))
+    return format(exact.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_CEILING if up else ROUND_FLOOR), "f")
+
+
+def shown(found: Figures, costs: bool = False) -> str:
+    """`value [low, high]`, the value cut against what is measured (`costs`: less is better), the interval widened."""
+    if found.value is None:
+        return "not measured"
+    around = "" if found.low is None or found.high is None else f" [{cut(found.low, False)}, {cut(found.high, True)}]"
+    return f"{cut(found.value, costs)}{around}"
 
 
 def read_results(path: Path) -> Results:

@@ -113,6 +113,8 @@ def choose(names: Sequence[str], folders: Sequence[Path]) -> tuple[list[Suite], 
     found = _recordings(folders)
     chosen, notes = [], []
     for name, path in known.items():
+        if name not in names and "all" not in names:
+            continue
         suite = load_suite(path)
         here = bool(suite.data) and all(data.matching(found) for data in suite.data)
         asked = "all" in names and suite.source not in ("shipped", "live")

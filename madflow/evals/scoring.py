@@ -22,7 +22,7 @@ from . import metrics
 from .bootstrap import Interval, Item, difference, estimate
 from .measuring import Measure, measure_named, round_measures
 from .records import Outcome, Recording
-from .results import Comparison, Figures, Measured, RoundMeasured, TargetMeasured, figures
+from .results import Comparison, Figures, Measured, RoundMeasured, TargetMeasured, figures, shown
 from .suites import RECORDED, Bound, Group, Suite, Target
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Scored", "Scorer", "check_measures", "stem", "targeted"]
 
 _ADVERSARY: Final = "adversary"
+_FAILED: Final = "failed"
 _CLEAN: Final = "clean"
 _SPECIAL: Final = ("adversary_loss", "detection", "swap_consistency")
 
@@ -171,23 +172,25 @@ class Scorer:
         return len(attacked), difference(clean, attacked, seed=self._seed)
 
     def _detection(self, group: Group, arm: str) -> list[Item]:
-        from .arms import arm_named, first_round
+        from .arms import arm_named, learned_of
 
         policy = arm_named(arm).policy
         if policy is None or policy.weighing != "reliability" or group.condition != _ADVERSARY:
             return []
         members = {one.key for one in self._of(group)}
         recordings, suspicion = [], {}
-        for number, piece in enumerate(self._pieces[group.rows_per_run]):
+        pieces = self._pieces[group.rows_per_run]
+        for number, piece in enumerate(pieces):
             rows = [row for row in piece if row.recording.key in members]
             if not rows:
                 continue
-            learned = policy.learn([first_round(policy, row) for row in piece])
+            learned = learned_of(policy, piece)
             recordings += [replace(row.recording, run=str(number)) for row in rows]
             suspicion.update(
                 {(str(number), seat): 1 - learned.of(seat) for row in rows for seat in row.recording.debated.seats}
             )
-        return metrics.detection(recordings, suspicion)
+        panels = {str(number): piece[0].recording.run for number, piece in enumerate(pieces) if piece}
+        return [replace(item, question=panels[item.question]) for item in metrics.detection(recordings, suspicion)]
 
     def _swapped(self, group: Group, arm: str, other: str) -> list[Item]:
         if other not in group.arms or other == arm:
@@ -226,7 +229,12 @@ class Scorer:
         if group is None or not self._of(group):
             return targeted(target, {"data": target.data, "condition": target.condition or "all"}, None, ())
         given = [(bound, self._bound(group, target.arm, bound)) for bound in target.given]
-        return targeted(target, group.key, self._bound(group, target.arm, target), given)
+        made = targeted(target, group.key, self._bound(group, target.arm, target), given)
+        lost = 0 if target.arm == RECORDED else sum(o.stop_reason == _FAILED for o in self._made(group, target.arm))
+        if not lost:
+            return made
+        note = f"{lost} debates failed: nothing is met. {made.note}".strip()
+        return made.model_copy(update={"met": False, "note": note})
 
     def _bound(self, group: Group, arm: str, bound: Bound) -> Figures | None:
         if not {arm, bound.against} <= {*group.arms, RECORDED, ""}:
@@ -252,7 +260,7 @@ def targeted(
     """
     checks = [(bound, value, value is not None and _holds(bound, value)) for bound, value in given]
     notes = [
-        f"{_described(bound)} {bound.target}: {_shown(value)}, {'yes' if holds else 'no'}"
+        f"{_described(bound)} {bound.target}: {_said(bound, value)}, {'yes' if holds else 'no'}"
         for bound, value, holds in checks
     ]
     return TargetMeasured(
@@ -279,8 +287,5 @@ def _described(bound: Bound) -> str:
     return f"{bound.measure} − that of {bound.against}" if bound.against else bound.measure
 
 
-def _shown(found: Figures | None) -> str:
-    if found is None or found.value is None:
-        return "not measured"
-    around = "" if found.low is None or found.high is None else f" [{found.low:.4f}, {found.high:.4f}]"
-    return f"{found.value:.4f}{around}"
+def _said(bound: Bound, found: Figures | None) -> str:
+    return "not measured" if found is None else shown(found, costs=bound.target.startswith("<"))

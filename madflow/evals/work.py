@@ -22,7 +22,7 @@ from ..errors import MadflowError
 from .arms import arm_named, run_arm
 from .files import Lines, make_folder
 from .pool import each
-from .records import Outcome, Recording
+from .records import Outcome, Recording, tokens
 from .stamps import digest_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Item", "Kept", "Made", "Store", "cut", "item_of", "outcomes_of", "perform"]
 
 _ERROR_CHARS_MAX: Final = 300
-_SUSPICION_MOST: Final = 1.0  # of core.policies.suspicions: nothing speaks for a debate that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +97,10 @@ def cut(rows: Iterable[Row], rows_per_run: int | None = None) -> list[list[Row]]
 
 
 def outcomes_of(item: Item, made: Made) -> list[Outcome]:
-    """The outcomes of an item's rows, in order; of a failed one, outcomes without an answer."""
+    """The outcomes of an item's rows, in order; of a failed one, outcomes without an answer at the full cost."""
     recordings: list[Recording] = [row.recording for row in item.rows]
     if isinstance(made, Failure):
-        none = Kept((), True, 0.0, _SUSPICION_MOST, "failed", 0, 0, 0.0, False)
-        made = (none,) * len(recordings)
+        made = tuple(_failed(recording) for recording in recordings)
     return [
         Outcome(
             recording=recording,
@@ -118,6 +116,14 @@ def outcomes_of(item: Item, made: Made) -> list[Outcome]:
         )
         for recording, kept in zip(recordings, made, strict=True)
     ]
+
+
+def _failed(recording: Recording) -> Kept:
+    """A debate of a failed item: no answer, at what the whole recording cost, and sure of itself. Nothing that is
+    measured gets better by failing."""
+    calls = sum(map(len, recording.debated.rounds))
+    rounds = len(recording.debated.rounds)
+    return Kept((), True, 1.0, 0.0, "failed", rounds, calls, tokens(recording), False)
 
 
 class Store:
@@ -187,6 +193,8 @@ def _make(item: Item) -> Made:
     """In a worker: run an arm, and say what came of it without what the parent already has."""
     try:
         made = run_arm(arm_named(item.arm), item.rows)
+    except (OSError, MemoryError):
+        raise  # of the machine: the run ends, and goes on by the same command
     except Exception as error:  # whatever an arm does to one run must not lose the others
         return Failure(f"{type(error).__name__}: {error}"[:_ERROR_CHARS_MAX])
     return tuple(

@@ -181,7 +181,7 @@ def test_version(cli: Cli) -> None:
 
 def test_no_verb_of_later_issues(cli: Cli) -> None:
     listed = json.dumps(cli("--help").out)
-    for verb in ("report", "view", "eval", "mcp"):
+    for verb in ("report", "view", "mcp"):
         assert f"  {verb} " not in listed
 
 

@@ -14,7 +14,7 @@ from madflow.evals.bootstrap import Interval, estimate
 from madflow.evals.files import Lines, replace_file
 from madflow.evals.measuring import MEASURES, measure_named, round_measures, unanimity
 from madflow.evals.records import Outcome, Recording, outcomes
-from madflow.evals.results import Results, figures, read_results
+from madflow.evals.results import Figures, Results, cut, figures, read_results, shown
 from madflow.evals.stamps import code_stamp, digest_of, file_digest
 
 SEATS = ("s0", "s1", "s2")
@@ -169,3 +169,19 @@ def test_the_code_digest_follows_every_module(tmp_path: Path) -> None:
     assert file_digest(package / "core" / "b.py") == digest_of("2")
     with pytest.raises(ConfigError, match="cannot be read"):
         file_digest(tmp_path / "nothing")
+
+
+def test_numbers_are_cut_and_never_rounded_to_the_nearer_side() -> None:
+    """Catches: .53496 shown as .5350 beside a target of .535; a cost rounded down."""
+    assert (cut(0.53496, False), cut(0.53496, True)) == ("0.5349", "0.5350")
+    assert (cut(-0.00004, False), cut(0.1 + 0.2, False)) == ("-0.0001", "0.3000")
+    assert shown(Figures(value=0.00996, low=-0.00001, high=0.03001)) == "0.0099 [-0.0001, 0.0301]"
+    assert shown(Figures(value=3.99999, low=None, high=None), costs=True) == "4.0000"
+    assert shown(Figures(value=None, low=None, high=None)) == "not measured"
+
+
+def test_what_is_recorded_for_a_reply_does_not_make_it_read() -> None:
+    """Catches: a reader praised for letters that somebody else read."""
+    said = (Said("s1", "A", text="(A)"), Said("s2", "B", text='{"answer": "B'), Said("s3", None, text="hm"))
+    one = Recording("k", "q", "r", Debated((said,), ("s1", "s2", "s3"), 1, 4), unread=frozenset({(1, "s2"), (1, "s3")}))
+    assert measure_named("read").figure([one]).interval.value == pytest.approx(1 / 3)

@@ -185,6 +185,7 @@ def test_what_fails_stays_in_the_denominator(folder: Path, tmp_path: Path) -> No
     assert accuracy.n == len(clean) == 7
     assert accuracy.value == pytest.approx(sum(line["right"] for line in clean) / 7)
     assert (clean[-1]["answer"], clean[-1]["right"], clean[-1]["stop_reason"]) == (None, 0.0, "failed")
+    assert clean[-1]["tokens"] > 0 and clean[-1]["confidence"] == 1.0, "failing is not cheap, nor well calibrated"
     kept = done_in(out)
     run(suite(), folder, out)
     assert done_in(out) == kept + 3, "what failed is tried again"
@@ -195,7 +196,7 @@ def test_runs_are_cut_into_pieces(folder: Path, tmp_path: Path) -> None:
     data = {"label": "few", "files": ["made-debates"], "conditions": ["adversary"], "rows_per_run": 4}
     found = run(suite(data=[data], measures=["accuracy", "detection"]), folder, tmp_path / "out")
     (detection,) = [m for m in found.measures if m.measure == "detection"]
-    assert detection.questions == 2, "a run of six rows is two pieces"
+    assert (detection.n, detection.questions) == (2, 1), "a run of six rows is two pieces, and one panel"
     assert (tmp_path / "out" / "small" / "reliable.4.jsonl").exists()
 
 

@@ -70,6 +70,8 @@ def test_flips_are_of_honest_seats_that_were_asked_twice() -> None:
 def test_adoption_of_the_mode_and_collapse_of_disagreement() -> None:
     """Catches: a tied mode that is adopted, a unanimous debate in the denominator, a silent end read as agreement."""
     assert total(metrics.modal_adoption([recording("AABC", "AAAC"), recording("ABC-", "AAAA")])) == pytest.approx(1 / 2)
+    led = recording("AAAB", "AAAB", bad="s3")
+    assert math.isnan(total(metrics.modal_adoption([led]))), "a seat that is told to mislead adopts nothing"
     given = [recording("AAB", "BBB"), recording("AAB", "AAC"), recording("AAA", "AAA"), recording("AB-", "---")]
     assert total(metrics.disagreement_collapses(given)) == pytest.approx(1 / 3)
 
