@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -25,8 +26,8 @@ def json_lines(file: Path, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[tup
     """(1-based number, value) of each line that is not blank. A byte-order mark and CRLF are taken as they come.
 
     Raises:
-        ConfigError: a line that is longer than `line_bytes_max`, no UTF-8 or no JSON; a file that cannot be opened
-            or unpacked. The message names file and line.
+        ConfigError: a line that is longer than `line_bytes_max`, no UTF-8, no JSON or has a key twice in one object; a
+            file that cannot be opened or unpacked. The message names file and line.
     """
     number = 1
     try:
@@ -35,8 +36,17 @@ def json_lines(file: Path, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[tup
                 if len(raw) > line_bytes_max:
                     raise ConfigError(f"{file.name}:{number} is longer than {line_bytes_max} bytes; split the row")
                 if raw.strip():
-                    yield number, json.loads(raw.decode("utf-8-sig"))
+                    yield number, json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once)
                 number += 1
     except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
         where = f"{file.name}:{number}"
         raise ConfigError(f"{where} cannot be read ({error}); is it whole, one JSON object a line, UTF-8?") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; of a key that is there twice, nobody knows which value was meant."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        again, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{again[:40]!a} is there twice in one object; keep one")
+    return made

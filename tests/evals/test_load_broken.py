@@ -24,7 +24,7 @@ def test_a_broken_file_is_named(load: Callable[[Path], Any], row: dict[str, Any]
     line = json.dumps(row).encode() + b"\n"
     whole = gzip.compress(line)
     packed, plain = tmp_path / "x.jsonl.gz", tmp_path / "y.jsonl"
-    for broken in (whole[:20] + b"\xff" * 8 + whole[28:], whole[:-9], whole[:-6] + b"\x00" * 6, b"no gzip"):
+    for broken in (whole[:10] + b"\xff" * 20, whole[:-9], whole[:-6] + b"\x00" * 6, b"no gzip"):
         packed.write_bytes(broken)
         with pytest.raises(ConfigError, match=r"^x\.jsonl\.gz:[12] cannot be read"):
             load(packed)
@@ -32,3 +32,18 @@ def test_a_broken_file_is_named(load: Callable[[Path], Any], row: dict[str, Any]
         plain.write_bytes(line + bad)
         with pytest.raises(ConfigError, match=r"^y\.jsonl:2 cannot be read"):
             load(plain)
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ('{"gold": "A", "gold": "B", "agents": [{"rounds": ["x"]}]}', "gold"),
+        ('{"agents": [{"rounds": ["x"], "id": "a", "id": "a"}]}', "id"),
+        ('{"agents": [{"rounds": ["x"]}], "options": {"A": "one", "B": "two", "A": "two"}}', "A"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(row: str, key: str, tmp_path: Path) -> None:
+    """Catches the last of two golds that is taken as if there were no other."""
+    (tmp_path / "x.jsonl").write_text(json.dumps(ROW) + "\n" + row)
+    with pytest.raises(ConfigError, match=rf"^x\.jsonl:2 .*'{key}' is there twice"):
+        load_recorded(tmp_path)
