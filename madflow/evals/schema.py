@@ -115,7 +115,10 @@ class _Fields:
             return ""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             self.refuse(name, f"found {str(value)[:60]!r}", "it must be a JSON string or number")
-        return str(value)
+        try:
+            return _whole(str(value))
+        except ValueError as error:
+            self.refuse(name, str(error), "fix the text")
 
     def number(self, name: str) -> int:
         value = self.get(name, int, 0)
@@ -149,7 +152,10 @@ def _options(row: _Fields) -> tuple[tuple[str, str], ...]:
         pairs = list(zip(ascii_uppercase, pairs, strict=False))
     if not all(letter in ascii_uppercase and len(letter) == 1 and isinstance(words, str) for letter, words in pairs):
         row.refuse("options", f"found {str(value)[:60]!r}", "options are strings, their letters A to Z")
-    return tuple(pairs)
+    try:
+        return tuple((letter, _whole(words)) for letter, words in pairs)
+    except ValueError as error:
+        row.refuse("options", str(error), "fix the text")
 
 
 def _agents(row: _Fields) -> tuple[Agent, ...]:
@@ -193,13 +199,22 @@ def _voters(row: _Fields, models: Sequence[str]) -> tuple[Agent, ...]:
 def _said(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"found {str(value)[:60]!r}, not a string")
-    return value
+    return _whole(value)
 
 
 def _answered(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"found {str(value)[:60]!r}, not a string or number")
-    return str(value)
+    return _whole(str(value))
+
+
+def _whole(text: str) -> str:
+    """The text, where it can be written: half of a surrogate pair, which JSON can hold, is in no UTF-8 file."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"half a surrogate pair at character {error.start + 1} ({text[error.start]!a})") from error
+    return text
 
 
 def _count(value: Any) -> int:

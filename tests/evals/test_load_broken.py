@@ -47,3 +47,32 @@ def test_a_key_that_is_there_twice_is_refused(row: str, key: str, tmp_path: Path
     (tmp_path / "x.jsonl").write_text(json.dumps(ROW) + "\n" + row)
     with pytest.raises(ConfigError, match=rf"^x\.jsonl:2 .*'{key}' is there twice"):
         load_recorded(tmp_path)
+
+
+HALF = "so \ud83d"
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        *((ROW | {name: HALF}, name) for name in ("task_id", "run", "dataset", "question", "gold", "condition")),
+        (ROW | {"options": ["one", HALF]}, "options"),
+        (ROW | {"options": {"A": "one", "B": HALF}}, "options"),
+        ({"agents": [{"id": HALF, "rounds": ["x"]}]}, "agents[0] field id"),
+        ({"agents": [{"model": HALF, "rounds": ["x"]}]}, "agents[0] field model"),
+        ({"agents": [{"rounds": ["x"]}, {"rounds": ["x", HALF]}]}, "agents[1] field rounds"),
+        ({"agents": [{"rounds": ["x"], "answers": [HALF]}]}, "agents[0] field answers"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused(row: dict[str, Any], field: str, tmp_path: Path) -> None:
+    """Catches a text that no result can be written with, found when all the work is done."""
+    (tmp_path / "x.jsonl").write_text(json.dumps(ROW) + "\n" + json.dumps(row))
+    with pytest.raises(ConfigError) as caught:
+        load_recorded(tmp_path)
+    assert str(caught.value).startswith(f"x.jsonl:2 field {field}: half a surrogate pair at character 4 ('\\ud83d')")
+
+
+def test_a_whole_pair_is_read(tmp_path: Path) -> None:
+    """Catches a sign beyond the basic plane, which JSON may write as two halves, that is refused."""
+    (tmp_path / "x.jsonl").write_text(json.dumps(ROW | {"question": "\U0001f600?"}))
+    assert load_recorded(tmp_path)[0].prompt == "\U0001f600?"
