@@ -90,14 +90,12 @@ def load_recorded(path: str | Path) -> list[Row]:
     rows: list[Row] = []
     for file in _files(Path(path)):
         runs: dict[str, list[_Draft]] = {}
-        lines = list(_checked(file))
+        lines = list(_counted(_checked(file), ROWS_MAX - len(rows), path))
         lettered = _answered_by_letters(line for _, line in lines)
         for number, line in lines:
             runs.setdefault(line.run, []).append(_draft(file.name, number, line, lettered))
         for run in runs.values():
             rows += _rows(run)
-        if len(rows) > ROWS_MAX:
-            raise ConfigError(f"{path} holds more than {ROWS_MAX} rows; load fewer files at a time")
     return sorted(_distinct(rows), key=lambda row: (row.file, row.line))
 
 
@@ -142,6 +140,14 @@ def _checked(file: Path) -> Iterator[tuple[int, Line]]:
             models = _models(value["models"], file.name)
         else:
             yield number, checked(value, f"{file.name}:{number}", stem, models)
+
+
+def _counted(lines: Iterable[tuple[int, Line]], room: int, path: str | Path) -> Iterator[tuple[int, Line]]:
+    """The lines, as long as there is room: what is too much is not read first."""
+    for place, line in enumerate(lines):
+        if place >= room:
+            raise ConfigError(f"{path} holds more than {ROWS_MAX} rows; load fewer files at a time")
+        yield line
 
 
 def _models(value: Any, file: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from madflow.errors import ConfigError
+from madflow.evals import load as loading
 from madflow.evals.ensembles import load_reviews
 from madflow.evals.load import load_recorded
 
@@ -76,3 +77,15 @@ def test_a_whole_pair_is_read(tmp_path: Path) -> None:
     """Catches a sign beyond the basic plane, which JSON may write as two halves, that is refused."""
     (tmp_path / "x.jsonl").write_text(json.dumps(ROW | {"question": "\U0001f600?"}))
     assert load_recorded(tmp_path)[0].prompt == "\U0001f600?"
+
+
+def test_rows_are_counted_as_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a bound that is looked at when everything is in the memory: here the line behind it cannot be read."""
+    monkeypatch.setattr(loading, "ROWS_MAX", 3)
+    line = json.dumps(ROW) + "\n"
+    (tmp_path / "a.jsonl").write_text(line)
+    (tmp_path / "b.jsonl").write_text(line * 2)
+    assert len(load_recorded(tmp_path)) == 3
+    (tmp_path / "b.jsonl").write_text(line * 3 + "{")
+    with pytest.raises(ConfigError, match="holds more than 3 rows"):
+        load_recorded(tmp_path)
