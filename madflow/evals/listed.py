@@ -12,20 +12,15 @@ from typing import Final
 
 __all__ = ["listed_options"]
 
+_MARKERS: Final = (r"\(([A-Z])\)\s", r"([A-Z])\)\s?", r"([A-Z])\.\s", r"([A-Z]):\s")
 _STYLES: Final = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?:^|(?<=\s))\(([A-Z])\)\s",
-        r"(?:^|(?<=\s))([A-Z])\)\s?",
-        r"(?:^|(?<=\s))([A-Z])\.\s",
-        r"(?:^|(?<=\s))([A-Z]):\s",
-    )
-)
+    re.compile(before + marker) for marker in _MARKERS for before in (r"(?m:^)[ \t]*", r"(?:^|(?<=\s))")
+)  # of each, those that open a line, and all
 
 
 def listed_options(question: str) -> tuple[tuple[str, str], ...]:
     """(letter, words) of each option; () where the text lists fewer than two."""
-    found = [chain for style in _STYLES for chain in (_chain(question, style, True), _chain(question, style, False))]
+    found = [_chain(question, style) for style in _STYLES]
     best = max(found, key=lambda chain: (chain[-1][1] if chain else -1, len(chain)))
     if len(best) < 2:
         return ()
@@ -36,16 +31,14 @@ def listed_options(question: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _chain(question: str, style: re.Pattern[str], lines: bool) -> list[tuple[int, int]]:
-    """(start, end) of the last markers that run A, B, C, …; with `lines`, of those that open a line."""
+def _chain(question: str, style: re.Pattern[str]) -> list[tuple[int, int]]:
+    """(start, end) of the last markers that run A, B, C, …"""
     best: list[tuple[int, int]] = []
     chain: list[tuple[int, int]] = []
     for marker in style.finditer(question):
-        if lines and question[: marker.start()].rstrip(" \t")[-1:] not in ("", "\n"):
-            continue
         if marker[1] == "A":
             chain = []
-        if marker[1] == ascii_uppercase[len(chain)]:
+        if marker[1] == ascii_uppercase[len(chain) : len(chain) + 1]:
             chain.append((marker.start(), marker.end()))
             if len(chain) >= 2:
                 best = chain

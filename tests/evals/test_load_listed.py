@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
 
 import pytest
 
@@ -47,3 +49,29 @@ def test_what_was_answered_decides(tmp_path: Path, answers: list[str | None], op
     row = {"question": "Which?\n(A) red\n(B) green\n(C) blue", "agents": agents}
     (tmp_path / "q.jsonl").write_text(json.dumps(row))
     assert load_recorded(tmp_path)[0].recording.debated.options == options
+
+
+class Counted(str):
+    """A text that counts how many characters are copied out of it."""
+
+    copied = 0
+
+    def __getitem__(self, part: Any) -> str:
+        found = super().__getitem__(part)
+        self.copied += len(found)
+        return found
+
+
+@pytest.mark.parametrize("marker", ["(Q) ", "Q) ", "Q. ", "Q: ", "\n (A) "])
+def test_a_long_question_is_looked_at_once(marker: str) -> None:
+    """Catches work that grows with the square of the text: all that stands before a marker, copied for each marker."""
+    question = Counted("Which? " + marker * 2_000)
+    listed_options(question)
+    assert question.copied <= 2 * len(question)
+
+
+def test_markers_behind_the_last_letter_are_no_options() -> None:
+    """Catches a list of all 26 letters, and one more marker, that ends the program."""
+    text = "Which?\n" + "".join(f"{letter}. {letter.lower()}\n" for letter in ascii_uppercase)
+    assert len(listed_options(text)) == 26
+    assert len(listed_options(text + "Q. q\n")) == 26
