@@ -9,18 +9,18 @@ inference", J. Human Resources 50, 2015). With few questions it is too narrow; b
 
 A draw whose denominator is zero has no value and is drawn again; more than half of them, and there is no interval.
 
-Measures of the same number of questions share their draws, which are remembered: most of the time of a draw is spent
-on drawing it.
+Measures of the same number of questions share their draws, which are remembered as far as a bound on memory allows:
+most of the time of a draw is spent on drawing it. Draws beyond the bound are drawn again, and are the same.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
@@ -31,6 +31,7 @@ __all__ = ["DRAWS", "LEVEL", "Draw", "Interval", "Item", "difference", "estimate
 DRAWS: Final = 2_000
 LEVEL: Final = 0.95
 _DRAWS_MAX: Final = 100_000
+_PLACES_KEPT: Final = 5_000_000  # of one set of draws: 2,000 draws of 2,500 questions
 _Case = TypeVar("_Case")
 
 Draw = Callable[[Sequence[Any]], Sequence[Any]]
@@ -131,22 +132,32 @@ def statistic(
 
 
 class _Draws:
-    """The draws of so many questions from a seed, made as they are asked for."""
+    """The draws of so many questions from a seed, made as they are asked for; the first of them are kept."""
 
     def __init__(self, questions: int, seed: int) -> None:
         self._places = list(range(questions))  # one object for each place, however often it is drawn
         self._chance = random.Random(seed)  # noqa: S311 - a seeded resampling, no secret
-        self._made: list[Draw] = []
+        self._kept: list[Draw] = []
+        self._kept_max = _PLACES_KEPT // questions
 
-    def __getitem__(self, number: int) -> Draw:
-        while len(self._made) <= number:
-            self._made.append(itemgetter(*self._chance.choices(self._places, k=len(self._places))))
-        return self._made[number]
+    def __iter__(self) -> Iterator[Draw]:
+        """The same draws each time, without end: those that are kept, then such as are drawn again."""
+        for number in range(self._kept_max):
+            if number == len(self._kept):
+                self._kept.append(self._drawn(self._chance))
+            yield self._kept[number]
+        again = random.Random()  # noqa: S311 - goes on where the kept ones end
+        again.setstate(self._chance.getstate())
+        while True:
+            yield self._drawn(again)
+
+    def _drawn(self, chance: random.Random) -> Draw:
+        return itemgetter(*chance.choices(self._places, k=len(self._places)))
 
 
 @lru_cache(maxsize=4)
 def _draws(questions: int, seed: int) -> _Draws:
-    """At most four sets are kept: 2,000 draws of 400 questions are 6 MB, of 2,500 questions 40 MB."""
+    """At most four sets are kept: 2,000 draws of 400 questions are 6 MB; none has more than 40 MB."""
     return _Draws(questions, seed)
 
 
@@ -204,9 +215,8 @@ def _interval(
     whole = value(_everything)
     drawn: list[float] = []
     if questions > 1:
-        made = _draws(questions, seed)
-        for number in range(2 * draws):
-            found = value(made[number])
+        for draw in islice(_draws(questions, seed), 2 * draws):
+            found = value(draw)
             if not math.isnan(found):
                 drawn.append(found)
             if len(drawn) == draws:
