@@ -35,6 +35,7 @@ class Lines:
         self._path = path
         try:
             self._file = path.open("a+b")
+            _sync_folder(path.parent)
             self.entries = list(self._load())
         except OSError as error:
             raise _cannot(path, error) from error
@@ -49,7 +50,11 @@ class Lines:
             raise _cannot(self._path, error) from error
 
     def close(self) -> None:
-        self._file.close()
+        """Close it. Raises MadflowError where that writes what an append could not, and cannot either."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise _cannot(self._path, error) from error
 
     def __enter__(self) -> Lines:
         return self
@@ -57,7 +62,12 @@ class Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except MadflowError as second:
+            if error is None:
+                raise
+            error.add_note(str(second))  # what went wrong first is what is to be told
 
     def _load(self) -> Iterator[Any]:
         self._file.seek(0)
@@ -90,6 +100,7 @@ def replace_file(path: Path, text: str) -> None:
                 os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
             os.replace(temporary, path)  # noqa: PTH105 - the same call, on the path that mkstemp gave
+            _sync_folder(path.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -123,6 +134,15 @@ def sole_writer(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise MadflowError(f"{folder}: another run writes here; wait for it, or use another --out") from error
         yield
+
+
+def _sync_folder(folder: Path) -> None:
+    """A file's name is durable when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _cannot(path: Path, error: OSError) -> MadflowError:
