@@ -4,9 +4,13 @@ Both give what a suite of debates gives (`Parts`), so that results, targets and 
 
 - `reviews`: `ensembles.run_reviews` on the files.
 - `simulator`: for each group of debates, `testing.panels.crossed_report`: each half of the questions is simulated by a
-  panel that was fitted to the other half. `ACCURACY:T` and so on are of round T; "recorded" and "simulated" stand where
-  an arm's name does, and the difference is the comparison. `deviation_max` is the greatest absolute difference of
-  accuracy, unanimity and flips over the rounds. The interval around a recorded figure is ± 1.96 standard errors.
+  panel that was fitted to the other half. `accuracy:T` and so on are of round T; "recorded" and "simulated" stand where
+  an arm's name does, and the difference is the comparison. "copied" is the null: the other half's own figures, without
+  a model. Each half is a group of its own; the group as a whole has both pooled, where the halves' errors cancel.
+  `deviation_max` is the greatest absolute difference of accuracy, unanimity and flips over rounds and *halves*,
+  `deviation_max_noise` √2 standard errors of the figure that is so far off (as much as two samples of questions differ
+  by), `deviation_pooled_max` the greatest difference of the pooled figures. The interval around a recorded figure is
+  ± 1.96 standard errors, that around a difference of a half √2 times as wide.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ..testing.panels.calibration import Deviation, crossed_report
+from ..testing.panels.calibration import SIMULATED_DEBATES, Crossed, Deviation, crossed_report, halves, worst
 from .bootstrap import LEVEL, Interval
 from .ensembles import run_reviews
 from .pool import each
@@ -26,10 +30,10 @@ from .results import ArmMade, Comparison, Failed, Figures, Measured, TargetMeasu
 from .scoring import Scored, targeted
 from .suites import RECORDED, Bound, Group, Suite, Target
 
-__all__ = ["SIMULATED", "Parts", "reviews", "simulations"]
+__all__ = ["COPIED", "SIMULATED", "Parts", "reviews", "simulations"]
 
+COPIED: Final = "copied"
 SIMULATED: Final = "simulated"
-_CALIBRATED: Final = ("accuracy", "unanimity", "right_to_wrong", "wrong_to_right")
 _Z: Final = 1.96
 
 
@@ -57,9 +61,16 @@ def reviews(suite: Suite, files: Mapping[str, Path], seed: int) -> Parts:
     )
 
 
-def simulations(suite: Suite, groups: Sequence[tuple[Group, Sequence[Recording]]], seed: int, workers: int) -> Parts:
-    """The simulator on each group of recordings. Raises as `crossed_report`."""
-    jobs = [(place, tuple(recordings), seed) for place, (_, recordings) in enumerate(groups) if recordings]
+def simulations(
+    suite: Suite,
+    groups: Sequence[tuple[Group, Sequence[Recording]]],
+    seed: int,
+    workers: int,
+    *,
+    debates: int = SIMULATED_DEBATES,
+) -> Parts:
+    """The simulator on each group of recordings, `debates` a half. Raises as `crossed_report`."""
+    jobs = [(place, tuple(recordings), seed, debates) for place, (_, recordings) in enumerate(groups) if recordings]
     found = {job[0]: made for job, made in each(_crossed, jobs, workers)}
     measures: list[Measured] = []
     comparisons: list[Comparison] = []
@@ -71,40 +82,68 @@ def simulations(suite: Suite, groups: Sequence[tuple[Group, Sequence[Recording]]
     arms = (
         ArmMade(arm=RECORDED, title="what was said"),
         ArmMade(arm=SIMULATED, title="panels that were fitted to the other half of the questions"),
+        ArmMade(arm=COPIED, title="the figures of the other half of the questions, as they are: no model"),
     )
     scored = Scored(tuple(measures), tuple(comparisons), (), _targets(suite, measures, comparisons))
     return Parts(scored, arms, {}, notes=suite.notes)
 
 
-def _crossed(job: tuple[int, Sequence[Recording], int]) -> list[Deviation]:
-    _, recordings, seed = job
-    return crossed_report(recordings, seed)
+def _crossed(job: tuple[int, Sequence[Recording], int, int]) -> Crossed:
+    _, recordings, seed, debates = job
+    return crossed_report(recordings, seed, debates=debates)
 
 
 def _simulated(
-    group: Group, recordings: Sequence[Recording], deviations: Sequence[Deviation], seed: int
+    group: Group, recordings: Sequence[Recording], crossed: Crossed, seed: int
 ) -> tuple[list[Measured], list[Comparison]]:
-    questions = len({one.question for one in recordings})
-
-    def interval(value: float, error: float) -> Interval:
-        return Interval(value, value - _Z * error, value + _Z * error, LEVEL, 0, seed, questions)
-
-    def measured(arm: str, name: str, taken: Interval) -> Measured:
-        return Measured(
-            group=group.key, arm=arm, measure=name, n=len(recordings), questions=questions, **figures(taken)
-        )
-
-    measures, comparisons = [], []
-    for one in deviations:
-        name = f"{one.measure}:{one.round}"
-        measures.append(measured(RECORDED, name, interval(one.recorded, one.error)))
-        measures.append(measured(SIMULATED, name, interval(one.simulated, math.nan)))
-        difference = figures(interval(one.simulated - one.recorded, one.error))
-        comparisons.append(Comparison(group=group.key, arm=SIMULATED, against=RECORDED, measure=name, **difference))
-    gaps = [abs(one.simulated - one.recorded) for one in deviations if one.measure in _CALIBRATED]
-    greatest = max((gap for gap in gaps if not math.isnan(gap)), default=math.nan)
-    measures.append(measured(SIMULATED, "deviation_max", interval(greatest, math.nan)))
+    parts = [(len(half), len({one.question for one in half})) for half in halves(recordings)]
+    whole = _Taken(group.key, len(recordings), len({one.question for one in recordings}), seed)
+    measures, comparisons = whole.compared(SIMULATED, crossed.pooled, 1.0)
+    greatest = worst(crossed.pooled)
+    measures.append(
+        whole.measured(SIMULATED, "deviation_pooled_max", abs(greatest.points) / 100 if greatest else math.nan)
+    )
+    for arm, found in ((SIMULATED, crossed.simulated), (COPIED, crossed.copied)):
+        greatest = worst(one for half in found for one in half)
+        gap, noise = (abs(greatest.points) / 100, math.sqrt(2) * greatest.error) if greatest else (math.nan, math.nan)
+        measures.append(whole.measured(arm, "deviation_max", gap))
+        measures.append(whole.measured(arm, "deviation_max_noise", noise))
+        for number, (half, (n, questions)) in enumerate(zip(found, parts, strict=True), start=1):
+            taken = _Taken({**group.key, "half": str(number)}, n, questions, seed)
+            figured, compared = taken.compared(arm, half, math.sqrt(2))
+            measures += [one for one in figured if arm in (one.arm, SIMULATED)]
+            comparisons += compared
     return measures, comparisons
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Figures of one group of recordings, or of a half of it."""
+
+    group: dict[str, str]
+    n: int
+    questions: int
+    seed: int
+
+    def compared(
+        self, arm: str, deviations: Sequence[Deviation], wider: float
+    ) -> tuple[list[Measured], list[Comparison]]:
+        """What was recorded and what `arm` has; a difference's standard error is `wider` times that of the first."""
+        measures, comparisons = [], []
+        for one in deviations:
+            name = f"{one.measure}:{one.round}"
+            measures.append(self.measured(RECORDED, name, one.recorded, one.error))
+            measures.append(self.measured(arm, name, one.simulated))
+            gap = figures(self._interval(one.simulated - one.recorded, wider * one.error))
+            comparisons.append(Comparison(group=self.group, arm=arm, against=RECORDED, measure=name, **gap))
+        return measures, comparisons
+
+    def measured(self, arm: str, measure: str, value: float, error: float = math.nan) -> Measured:
+        taken = figures(self._interval(value, error))
+        return Measured(group=self.group, arm=arm, measure=measure, n=self.n, questions=self.questions, **taken)
+
+    def _interval(self, value: float, error: float) -> Interval:
+        return Interval(value, value - _Z * error, value + _Z * error, LEVEL, 0, self.seed, self.questions)
 
 
 def _targets(

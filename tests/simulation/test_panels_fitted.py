@@ -13,8 +13,10 @@ import pytest
 
 from madflow.core.policies import Debated, Said
 from madflow.errors import ConfigError
+from madflow.evals.special import simulations
+from madflow.evals.suites import Group, Suite, Target
 from madflow.testing.panels.behaviour import chances_of
-from madflow.testing.panels.calibration import Deviation, calibration_report, crossed_report, halves, measures
+from madflow.testing.panels.calibration import Deviation, calibration_report, crossed_report, halves, measures, worst
 from madflow.testing.panels.fitting import course_of, fit
 from madflow.testing.panels.histogram import histogram, pattern_of
 from madflow.testing.panels.logit import Case, fit_logit, solve
@@ -182,6 +184,44 @@ def test_halves_keep_a_question_together() -> None:
     assert second
 
 
+def test_the_worst_is_of_either_sign_and_of_figures_that_are_there() -> None:
+    """Catches a negative deviation that is passed over, and nan, which is greater and less than nothing."""
+    rows = [
+        Deviation("accuracy", 1, 0.5, math.nan, 0.1),
+        Deviation("unanimity", 1, 0.5, 0.6, 0.1),
+        Deviation("accuracy", 2, 0.5, 0.2, 0.1),
+        Deviation("votes_right", 1, 0.5, 1.0, 0.1),
+    ]
+    assert worst(rows) == rows[2]
+    assert worst(rows[:1]) is None
+
+
+def test_a_suite_measures_the_worst_half_and_the_null() -> None:
+    """Catches halves that are pooled before they are compared, a panel compared with what it was fitted to, no null.
+
+    What is right in one half is wrong in the other: what one half says of the other is off by all there is, and pooled
+    figures do not show it.
+    """
+    names = [str(number) for number in range(30)]
+    second = {one.question for one in halves([Held(("AAA",), question=name) for name in names])[1]}
+    recorded = [Held(("BBB",) if name in second else ("AAA",), question=name) for name in names]
+    target = Target(name="t", data="d", arm="simulated", measure="deviation_max", target="<= 0.02")
+    suite = Suite(name="s", title="s", source="simulator", target=(target,))
+    group = Group(label="d", files=(), condition="", rows_per_run=None, arms=())
+    scored = simulations(suite, [(group, recorded)], 1, 1, debates=200).scored  # type: ignore[list-item]
+    values = {(one.group.get("half", ""), one.arm, one.measure): one.value or 0.0 for one in scored.measures}
+    assert len(values) == len(scored.measures)
+    assert values["", "simulated", "deviation_max"] > 0.9
+    assert values["", "copied", "deviation_max"] == 1
+    assert values["", "simulated", "deviation_pooled_max"] < 0.1
+    assert values["", "copied", "deviation_max_noise"] == 0
+    assert [values[half, "recorded", "accuracy:1"] for half in "12"] == [1, 0]
+    assert [values[half, "copied", "accuracy:1"] for half in "12"] == [0, 1]
+    assert values["1", "simulated", "accuracy:1"] < 0.1 < 0.9 < values["2", "simulated", "accuracy:1"]
+    assert {one.questions for one in scored.measures if "half" in one.group} == {15}
+    assert [one.met for one in scored.targets] == [False]
+
+
 def test_what_cannot_be_fitted_is_refused() -> None:
     """Catches a fit to nothing, or to debates whose right answer is not known."""
     with pytest.raises(ConfigError, match="recorded=0"):
@@ -204,7 +244,9 @@ def test_recorded_debates(condition: str) -> None:
     if not folder or not path.is_file():
         pytest.skip("MADFLOW_RECORDED names no folder with attack-scalr.jsonl.gz: real recordings are not shipped")
     rows = [row.recording for row in load_recorded(path) if row.recording.condition == condition]
-    report: list[Deviation] = crossed_report(rows, 7)
-    assert len(report) == 13
-    for row in report:
-        assert abs(row.points) <= 2 + 200 * row.error, row
+    crossed = crossed_report(rows, 7)
+    first, second = crossed.simulated
+    assert len(first) == len(second) == 13
+    for one, two in zip(first, second, strict=True):
+        for row in (one, two):
+            assert abs(row.points) <= 2 + 200 * math.hypot(one.error, two.error), row

@@ -11,14 +11,18 @@ Measures, per round t, of honest seats where seats are counted:
 - `wrong_to_right`: of seats not right in round t and asked in t + 1, those that are right then.
 
 A recorded figure comes with its standard error, clustered by question: Σ_q (part_q − value · whole_q)² / (Σ whole)²,
-times n / (n − 1). What a figure of one half of the questions says about the other half is off by that alone.
+times n / (n − 1). What a figure of one half of the questions says about the other half is off by √2 times that alone.
+
+What is fitted to one half is compared with the other half, and the worst of both counts. The halves are never pooled
+for that: one half's questions are as much too hard as the other's are too easy, so that both errors cancel, and a
+"simulator" that copies the figures it was given would be all but perfect. `Crossed` holds that null beside the model.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
@@ -29,10 +33,23 @@ from .fitting import Scored, fit
 from .model import AgentModel, PanelModel
 from .simulate import simulate
 
-__all__ = ["SIMULATED_DEBATES", "Deviation", "calibration_report", "crossed_report", "halves", "measures"]
+__all__ = [
+    "CALIBRATED",
+    "SIMULATED_DEBATES",
+    "Crossed",
+    "Deviation",
+    "calibration_report",
+    "crossed_report",
+    "halves",
+    "measures",
+    "worst",
+]
+
+CALIBRATED: Final = ("accuracy", "unanimity", "right_to_wrong", "wrong_to_right")
+"""What `worst` goes by."""
 
 SIMULATED_DEBATES: Final = 16_000
-"""How many debates a report simulates; the standard error of a share is then .4 points at most."""
+"""How many debates a report simulates of each half; the standard error of a share of debates is .4 points at most."""
 
 _Measured = dict[tuple[str, int], tuple[float, float]]
 
@@ -59,6 +76,22 @@ class Deviation:
         return 100 * (self.simulated - self.recorded)
 
 
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """Each half of the questions compared with what the other half says of it.
+
+    Attributes:
+        simulated: by half: debates of a panel that was fitted to the other half, against this half.
+        copied: by half: the other half's own figures, against this half. The null: what no model at all achieves.
+        pooled: both halves' simulations together against everything. Errors of the halves cancel in it: it says what
+            the model leaves out, and nothing about questions that it was not fitted to.
+    """
+
+    simulated: tuple[Sequence[Deviation], Sequence[Deviation]]
+    copied: tuple[Sequence[Deviation], Sequence[Deviation]]
+    pooled: Sequence[Deviation]
+
+
 def calibration_report(
     train: Sequence[Scored], test: Sequence[Scored], seed: int, *, debates: int = SIMULATED_DEBATES
 ) -> list[Deviation]:
@@ -68,19 +101,34 @@ def calibration_report(
     return _compared(test, _alike(fit(train), test, seed, debates))
 
 
-def crossed_report(recorded: Sequence[Scored], seed: int) -> list[Deviation]:
-    """Two-fold: each half of the questions is simulated from the other half, and both together are compared.
+def crossed_report(recorded: Sequence[Scored], seed: int, *, debates: int = SIMULATED_DEBATES) -> Crossed:
+    """Two-fold by question: each half is simulated by a panel that was fitted to the other, and compared by itself.
 
-    A half that happens to be harder makes its own figure too low and the other's too high; that cancels here, as the
-    halves are of a size.
+    Args:
+        debates: simulated of each half, in proportion to its size.
+
+    Raises:
+        ConfigError: a half has no question; what `fit` raises.
     """
     first, second = halves(recorded)
-    simulated: list[Scored] = []
-    for train, test in ((first, second), (second, first)):
-        if not train or not test:
-            raise ConfigError(f"a half of the debates has no question ({len(recorded)} debates); give more")
-        simulated += _alike(fit(train), test, seed, round(SIMULATED_DEBATES * len(test) / len(recorded)))
-    return _compared(recorded, simulated)
+    if not first or not second:
+        raise ConfigError(f"a half of the debates has no question ({len(recorded)} debates); give more")
+    made = [
+        _alike(fit(train), test, seed, round(2 * debates * len(test) / len(recorded)))
+        for train, test in ((second, first), (first, second))
+    ]
+    return Crossed(
+        simulated=(_compared(first, made[0]), _compared(second, made[1])),
+        copied=(_compared(first, second), _compared(second, first)),
+        pooled=_compared(recorded, [*made[0], *made[1]]),
+    )
+
+
+def worst(deviations: Iterable[Deviation]) -> Deviation | None:
+    """The greatest deviation of a `CALIBRATED` measure, whatever its sign; None where no figure has a case on both
+    sides."""
+    known = [one for one in deviations if one.measure in CALIBRATED and not math.isnan(one.points)]
+    return max(known, key=lambda one: abs(one.points), default=None)
 
 
 def halves(recorded: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
