@@ -72,6 +72,7 @@ RECORDED: Final = "recorded"
 
 ENDINGS: Final = (".jsonl.gz", ".jsonl")
 _BYTES_MAX: Final = 256 * 1024
+_SWAPS: Final = "swap_consistency"  # the measure whose argument is an arm
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,59}$"
 _BOUND: Final = re.compile(r"(>=|<=|>|<) (-?[0-9]+(?:\.[0-9]+)?)", re.ASCII)
 
@@ -254,10 +255,40 @@ def _check(path: Path, suite: Suite) -> None:
                 f"{path}: target {target.name!r} names an arm or data that the suite lacks "
                 f"({', '.join(unknown) or target.data}); add it"
             )
+        _check_condition(path, suite, target)
+    _check_swaps(path, suite)
     for one in suite.comparison:
         unknown = sorted({one.against, *one.arms}.difference(suite.arms))
         if unknown:
             raise ConfigError(f"{path}: a comparison names {', '.join(unknown)}, which is no arm of the suite; add it")
+
+
+def _check_condition(path: Path, suite: Suite, target: Target) -> None:
+    """A target on a condition that its data is not grouped by would be left unmeasured."""
+    if suite.source not in ("recorded", "shipped", "simulator"):
+        return
+    any_of = ("",) if suite.source == "simulator" else ()
+    named = [d for d in suite.data if d.label == target.data]
+    named = named or [d for d in suite.data if any(fnmatch.fnmatchcase(target.data, p) for p in d.files)]
+    there = {condition for data in named for condition in data.conditions or ("",)}
+    if target.condition not in {*there, *any_of}:
+        raise ConfigError(
+            f"{path}: target {target.name!r} names the condition {target.condition!r}, but data {target.data!r} has "
+            f"{', '.join(repr(one) for one in sorted(there))}; fix the target, or the data's conditions"
+        )
+
+
+def _check_swaps(path: Path, suite: Suite) -> None:
+    """Arms that measures name are arms of the suite."""
+    if suite.source not in ("recorded", "shipped"):
+        return
+    bounds = (bound for target in suite.target for bound in (target, *target.given))
+    for name in (*suite.measures, *(bound.measure for bound in bounds)):
+        kind, _, arm = name.partition(":")
+        if kind == _SWAPS and arm not in suite.arms:
+            raise ConfigError(
+                f"{path}: measure {name!r} names {arm or 'nothing'}, which is no arm of the suite; add it"
+            )
 
 
 def _find(folder: str, pattern: str) -> Path:

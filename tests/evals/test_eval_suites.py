@@ -41,6 +41,8 @@ measures = ["accuracy"]
 label = "x"
 files = ["x-*"]
 """
+TARGET = '[[target]]\nname = "n"\ndata = "x"\narm = "vote"\nmeasure = "accuracy"\ntarget = ">= 1"\n'
+GROUPED = SMALL + 'conditions = ["clean", "adversary"]\n'
 
 
 @pytest.mark.parametrize("name", list_suites())
@@ -88,6 +90,13 @@ def test_every_measure_that_is_asked_for_stands_in_a_suite() -> None:
             SMALL + '[[target]]\nname="n"\ndata="x"\narm="vote"\nmeasure="accuracy"\ntarget="about 1"\n',
             "target.0.target",
         ),
+        (SMALL + TARGET + 'condition = "cleen"\n', "target 'n' names the condition 'cleen', but data 'x' has ''"),
+        (GROUPED + TARGET, "names the condition '', but data 'x' has 'adversary', 'clean'"),
+        (GROUPED + TARGET + 'condition = "cleen"\n', "names the condition 'cleen'"),
+        (GROUPED + TARGET.replace('"x"', '"x-one"') + 'condition = "cleen"\n', "names the condition 'cleen'"),
+        (SMALL.replace('"accuracy"', '"swap_consistency:nobody"'), "names nobody, which is no arm"),
+        (SMALL.replace('"accuracy"', '"swap_consistency"'), "names nothing, which is no arm"),
+        (SMALL + TARGET.replace("accuracy", "swap_consistency:nobody"), "names nobody, which is no arm"),
     ],
 )
 def test_a_suite_that_cannot_be_used_is_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -96,6 +105,15 @@ def test_a_suite_that_cannot_be_used_is_refused(text: str, said: str, tmp_path: 
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=said):
         load_suite(path)
+
+
+def test_targets_that_fit_their_data_are_taken(tmp_path: Path) -> None:
+    """Catches: a target refused that names a condition of its data, by the data's label or by a file of it."""
+    path = tmp_path / "small.toml"
+    clean = TARGET + 'condition = "clean"\n'
+    for text in (SMALL + TARGET, GROUPED + clean, GROUPED + clean.replace('"x"', '"x-one"')):
+        path.write_text(text)
+        assert len(load_suite(path).target) == 1
 
 
 @pytest.mark.parametrize(
