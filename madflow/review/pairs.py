@@ -4,6 +4,9 @@
 One call holds several pairs; the number of calls is bounded, each is one attempt (wrap the client in `models.retry` for
 more). A reply counts only as a whole: it names every pair of its call exactly once. What could not be read, or was not
 answered, leaves its pairs to the words, and is told in `PairVerdicts.unread`; nothing is guessed.
+
+The calls are not metered: no ledger, no budget and no receipt knows of them. What is bounded is how many there are
+(`calls_max`), how long each takes (`timeout_s`) and its output; `PairVerdicts` tells the tokens afterwards.
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ async def judge_pairs(
     calls_max: int = 4,
     timeout_s: float = 60.0,
 ) -> PairVerdicts:
-    """Have pairs of remarks read; calls run at the same time.
+    """Have pairs of remarks read; calls run at the same time, outside of any budget or ledger.
 
     Args:
         pairs: at most `PAIRS_PER_CALL` · `calls_max`, e.g. of `pairs_in_doubt`.

@@ -20,7 +20,7 @@ from madflow.evals.ensembles.labelled import logistic
 from madflow.evals.ensembles.reviews import Comment, Pull, review_files
 from madflow.evals.ensembles.scoring import bcubed, credit, f1, pairs, precision, recall
 from madflow.evals.special import reviews
-from madflow.evals.suites import Data, Suite
+from madflow.evals.suites import Data, Suite, list_suites, load_suite
 
 # What a change is about, in three wordings; the first two issues of a change are golden.
 ISSUES = (
@@ -351,6 +351,12 @@ def test_one_repository_has_no_arms_that_learn_from_others(tmp_path: Path) -> No
     made = run_reviews(tmp_path, draws=10)
     assert not {"labelled", "k-of-n", "best-single", "agreement-nested"} & {row["arm"] for row in made.rows}
     assert "labelled is left out" in " ".join(made.notes)
+
+
+def test_the_target_is_on_an_arm_whose_threshold_is_chosen_elsewhere() -> None:
+    """Catches a target measured on the arm whose threshold was chosen looking at what is scored."""
+    suite = load_suite(list_suites()["review-ensembles"])
+    assert [target.arm for target in suite.target] == ["agreement-nested"]
 
 
 def test_a_suite_measures_the_files_it_names_and_no_others(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recorded reviews measured: every arm on every file, each repository scored with nothing tuned on it.
+"""Recorded reviews measured: every arm on every file, learning only from repositories that are not scored.
 
 `run_reviews(folder)` reads every `*.jsonl(.gz)` of a folder, or the files it is given, and returns plain values:
 `rows`, one per change and arm (counts only, no text of the data), and `measures`, `comparisons`, `arms` in the shapes
@@ -6,8 +6,9 @@ of `results.json`. It is deterministic and offline. Groups are `{"data": file st
 
 For each repository of a file, the arms review its changes; those with `labels` are given the labelled changes of the
 file's other repositories (leave one repository out). A file of one repository has no such arms, and a note says so.
-Two more baselines are chosen *in hindsight*, with the labels that they are scored by: the best single reviewer and the
-best k. They bound from above what choosing could bring, and are no fair competitors.
+The merge's threshold is a constant of `core.same` that was chosen on such data; `agreement-nested` alone chooses it on
+other repositories. Two more baselines are chosen *in hindsight*, with the labels that they are scored by: the best
+single reviewer and the best k. They bound from above what choosing could bring, and are no fair competitors.
 
 Intervals are bootstrap intervals over changes (`evals.bootstrap`).
 """
