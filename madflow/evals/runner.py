@@ -386,10 +386,20 @@ def _finish(one: _Prepared, parts: Parts, folder: Path, taken: _Taken) -> Ran:
         rounds=scored.rounds,
         targets=scored.targets,
         failed=parts.failed,
-        notes=parts.notes,
+        notes=(*parts.notes, *_empty(one)),
     )
     replace_file(folder / RESULTS, json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return Ran(suite.name, folder / RESULTS, results)
+
+
+def _empty(one: _Prepared) -> tuple[str, ...]:
+    """A note on the groups that have no debates, and so no figures."""
+    held = [group for group in one.groups if not _recordings_of(group, one.rows)]
+    if not held:
+        return ()
+    named = "; ".join(f"{group.label}, condition {group.condition or 'any'}" for group in held)
+    there = sorted({row.recording.condition or "none" for row in one.rows})
+    return (f"No debates, so no figures: {named}. The conditions of the recordings are: {', '.join(there)}.",)
 
 
 def outcome_line(outcome: Outcome) -> dict[str, Any]:

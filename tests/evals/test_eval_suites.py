@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from eval_rows import write_folder
 
 from madflow.errors import ConfigError
 from madflow.evals.arms import ARMS
 from madflow.evals.live import LIVE_ARMS
+from madflow.evals.runner import run_suites
 from madflow.evals.scoring import check_measures
-from madflow.evals.suites import RECORDED, Bound, Data, list_suites, load_suite
+from madflow.evals.suites import RECORDED, Bound, Data, Suite, list_suites, load_suite
 
 # What the issue asks of the harness: each of these measures stands in some suite.
 ASKED_FOR = {
@@ -154,3 +156,18 @@ def test_groups_are_the_whole_and_its_parts() -> None:
     assert [g.key for g in Data(label="x", files=("x",)).groups({"x": 1}, ("vote",))] == [
         {"data": "x", "condition": "all"}
     ]
+
+
+def test_a_group_without_debates_is_noted(tmp_path: Path) -> None:
+    """Catches: a misspelt condition whose figures are missing, and nothing says so."""
+    folder = write_folder(tmp_path / "recorded")
+    body = {"name": "small", "title": "t", "arms": ["vote"], "measures": ["accuracy"]}
+    notes = []
+    for conditions in (["clean", "adversary"], ["cleen", "adversary"]):
+        data = [{"label": "made", "files": ["made-debates"], "conditions": conditions}]
+        suite = Suite.model_validate({**body, "data": data})
+        notes.append(run_suites([suite], [folder], tmp_path / conditions[0])[0].results.notes)
+    assert notes[0] == ()
+    assert notes[1] == (
+        "No debates, so no figures: made, condition cleen. The conditions of the recordings are: adversary, clean.",
+    )
