@@ -353,6 +353,20 @@ def test_one_repository_has_no_arms_that_learn_from_others(tmp_path: Path) -> No
     assert "labelled is left out" in " ".join(made.notes)
 
 
+def test_an_arm_with_nothing_to_learn_is_left_out_with_a_note(tmp_path: Path) -> None:
+    """Catches a repository without a match that ends the run of all other arms."""
+    bare = [line(number, "bare") for number in range(3)]
+    for one in bare:
+        for said in one["reviews"].values():
+            for comment in said:
+                comment.update(matches=[], verdict="fp")
+    write(tmp_path, [*bare, *(line(number, "one") for number in range(3))])
+    made = run_reviews(tmp_path, draws=10)
+    assert {row["arm"] for row in made.rows} >= {"agreement", "k-of-n", "union"}
+    assert "labelled" not in {row["arm"] for row in made.rows}
+    assert any("labelled is left out: 0 of" in note for note in made.notes)
+
+
 def test_the_target_is_on_an_arm_whose_threshold_is_chosen_elsewhere() -> None:
     """Catches a target measured on the arm whose threshold was chosen looking at what is scored."""
     suite = load_suite(list_suites()["review-ensembles"])

@@ -21,7 +21,7 @@ from ...core.same import Group
 from ...errors import ConfigError
 from .reviews import Pull
 
-__all__ = ["PRIOR", "Grouped", "Labelled", "fit_labelled", "logistic"]
+__all__ = ["PRIOR", "Grouped", "Labelled", "NothingToLearnError", "fit_labelled", "logistic"]
 
 PRIOR: Final = 6.0
 _RIDGE: Final = 1.0
@@ -30,6 +30,10 @@ _CLOSE: Final = 1e-8
 _EDGE: Final = 30.0
 
 Grouped = Sequence[tuple[Pull, Sequence[Group]]]
+
+
+class NothingToLearnError(ConfigError):
+    """Of the labelled comments, none or all match a golden issue; also where one change is left out to learn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def fit_labelled(grouped: Grouped) -> Labelled:
     """Fit on changes with their groups.
 
     Raises:
-        ConfigError: no comment matches anything, or all do.
+        NothingToLearnError: no comment matches anything, or all do, on all changes or on all but one.
     """
     pulls = [pull for pull, _ in grouped]
     rows: list[tuple[tuple[float, ...], bool]] = []
@@ -117,7 +121,7 @@ def _precisions(pulls: Sequence[Pull]) -> tuple[dict[str, float], float]:
             made[comment.remark.by] += 1
             right[comment.remark.by] += bool(comment.matches)
     if not 0 < right.total() < made.total():
-        raise ConfigError(
+        raise NothingToLearnError(
             f"{right.total()} of {made.total()} comments match a golden issue: nothing can be learned from that; "
             "give changes with both kinds"
         )

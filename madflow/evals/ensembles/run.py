@@ -5,7 +5,8 @@
 of `results.json`. It is deterministic and offline. Groups are `{"data": file stem}` and, for F1, `{"data", "repo"}`.
 
 For each repository of a file, the arms review its changes; those with `labels` are given the labelled changes of the
-file's other repositories (leave one repository out). A file of one repository has no such arms, and a note says so.
+file's other repositories (leave one repository out). A file of one repository has no such arms, and one
+whose other repositories have no label to learn from lacks `labelled`; a note says so.
 The merge's threshold is a constant of `core.same` that was chosen on such data; `agreement-nested` alone chooses it on
 other repositories. Two more baselines are chosen *in hindsight*, with the labels that they are scored by: the best
 single reviewer and the best k. They bound from above what choosing could bring, and are no fair competitors.
@@ -25,6 +26,7 @@ from ..bootstrap import DRAWS, Interval, Item, difference, estimate, statistic, 
 from ..results import ArmMade, Comparison, Measured, figures
 from .arms import ARMS, Arm, Merger, Review, at_least, best_alike, by_findings, by_words, single
 from .controls import CONTROLS, by_chance
+from .labelled import NothingToLearnError
 from .reviews import Pull, load_reviews, review_files
 from .scoring import READINGS, Credit, Published, bcubed, credit, f1, pairs, precision, recall
 
@@ -109,7 +111,11 @@ def _credits(pulls: Sequence[Pull], merger: Merger) -> tuple[dict[str, list[Cred
         if arm.labels and len(repos) < 2:
             notes.append(f"{arm.name} is left out: it learns from other repositories, and there is one, {repos[0]}")
             continue
-        published = _held(arm, pulls, merger)
+        try:
+            published = _held(arm, pulls, merger)
+        except NothingToLearnError as error:
+            notes.append(f"{arm.name} is left out: {error}")
+            continue
         made[arm.name] = [credit(pull, published[pull.name]) for pull in pulls]
     names = sorted({name for pull in pulls for name in pull.reviewers})
     best, made["best-single-hindsight"] = _hindsight({name: single(name) for name in names}, pulls, merger)
