@@ -35,7 +35,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Final
 
 from ..errors import ConfigError
@@ -46,6 +46,7 @@ __all__ = [
     "QUOTED_MAX",
     "REMARKS_MAX",
     "TEXT_CHARS_MAX",
+    "WORDS_MAX",
     "Group",
     "Pair",
     "Remark",
@@ -64,6 +65,9 @@ QUOTED_MAX: Final = 3
 
 REMARKS_MAX: Final = 500
 TEXT_CHARS_MAX: Final = 20_000
+WORDS_MAX: Final = 200
+"""How many different words of a remark count, the first ones: time grows by the words that all remarks share."""
+
 
 _TOKEN = re.compile(r"[^\W\d]\w*|\d+(?:\.\d+)?")
 _PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\dA-Za-z_]+")
@@ -142,7 +146,9 @@ def words(text: str) -> Iterator[str]:
 
 
 def likeness(remarks: Sequence[Remark]) -> dict[Pair, float]:
-    """The cosine of each two remarks' words, for pairs (i, j) with i < j that share a word; 0 < cosine ≤ 1.
+    """The cosine of each two remarks' words, for pairs (i, j) with i < j that share one; 0 < cosine ≤ 1.
+
+    Of each remark, the first `WORDS_MAX` different words count.
 
     Raises:
         ConfigError: more than `REMARKS_MAX` remarks.
@@ -152,7 +158,7 @@ def likeness(remarks: Sequence[Remark]) -> dict[Pair, float]:
             f"remarks exceeded the limit of {REMARKS_MAX} that are compared with each other "
             f"(remarks={len(remarks)}); merge them file by file"
         )
-    counts = [Counter(words(remark.text)) for remark in remarks]
+    counts = [_counted(remark.text) for remark in remarks]
     among = Counter(word for count in counts for word in count)
     by_word: dict[str, list[tuple[int, float]]] = {}
     for place, count in enumerate(counts):
@@ -206,6 +212,12 @@ def pairs_in_doubt(remarks: Sequence[Remark], *, alike: float = ALIKE_MIN, at_mo
         if remarks[i].by != remarks[j].by and alike / 2 <= value <= 2 * alike and not _apart(remarks[i], remarks[j])
     )
     return tuple(pair for *_, pair in doubt[:at_most])
+
+
+def _counted(text: str) -> Counter[str]:
+    """How often each of the first `WORDS_MAX` different words occurs in the whole text."""
+    found = Counter(words(text))  # in order of first occurrence
+    return Counter(dict(islice(found.items(), WORDS_MAX)))
 
 
 def _stem(word: str) -> str:

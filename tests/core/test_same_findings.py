@@ -11,6 +11,7 @@ from madflow.core.same import (
     LINES_APART_MAX,
     QUOTED_MAX,
     REMARKS_MAX,
+    WORDS_MAX,
     Group,
     Remark,
     likeness,
@@ -52,6 +53,14 @@ def test_likeness_is_the_cosine_of_weighted_words() -> None:
     assert close[0, 1] == pytest.approx(twice * lock * lock / (first * second))
     assert close[0, 2] == pytest.approx((twice * lock * lock + queue * queue) / (first * math.hypot(queue, lock)))
     assert likeness([Remark("a", "host"), Remark("b", "queue")]) == {}
+
+
+def test_words_beyond_the_limit_do_not_count() -> None:
+    """Catches remarks of thousands of shared words, whose comparison takes minutes."""
+    many = " ".join(f"{chr(97 + n // 26)}{chr(97 + n % 26)}q" for n in range(WORDS_MAX))
+    one, two = Remark("a", f"{many} lock"), Remark("b", f"{many} host queue")
+    assert likeness([one, two])[0, 1] == pytest.approx(1)
+    assert likeness([Remark("a", f"lock {many}"), two])[0, 1] < 0.999
 
 
 def test_names_in_code_count_whole_and_in_parts() -> None:
