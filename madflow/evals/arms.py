@@ -196,9 +196,8 @@ def _debate(arm: Arm, row: Row, learned: Reliabilities | None, ledger: Ledger) -
         )
     if arm.policy is None:
         return Debate(**common, agents=agents, rule="majority", rounds=min(3, rounds))
-    return Debate(
-        **common, agents=agents, policy=arm.policy, learned=learned, rounds=min(rounds, arm.policy.rounds_max)
-    )
+    known = learned.among(whole.seats) if learned is not None else None
+    return Debate(**common, agents=agents, policy=arm.policy, learned=known, rounds=min(rounds, arm.policy.rounds_max))
 
 
 def _recorded(row: Row) -> RecordedModel:

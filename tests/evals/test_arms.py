@@ -193,3 +193,16 @@ def test_bad_requests_are_named(tmp_path: Path, rows: list[Row]) -> None:
         run_arm(ARMS["vote"], [*rows, *written(tmp_path, PANEL, "other")])
     with pytest.raises(ConfigError, match="there is no arm 'rubust'"):
         arm_named("rubust")
+
+
+def test_a_row_may_lack_a_seat_of_its_run(tmp_path: Path) -> None:
+    """Catches: what was learned of a seat that is absent here, refused as a stranger; the whole run would fail."""
+    few = {"id": "a0", "rounds": ["It is (A)."]}, {"id": "a1", "rounds": ["It is (B)."]}
+    rows = written(tmp_path, PANEL)
+    path = tmp_path / "small.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines.append({**lines[0], "task_id": "few", "question": "Fewer?", "agents": list(few)})
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    for name in ("robust", "reliable", "judge", "rule"):
+        made = run_arm(ARMS[name], load_recorded(path))
+        assert len(made) == len(rows) + 1 and made[-1].calls in (2, 3)

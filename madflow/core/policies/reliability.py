@@ -107,6 +107,15 @@ class Reliabilities:
         """A seat's reliability, `RELIABILITY_UNKNOWN` if it was never seen."""
         return self.by_seat.get(seat, RELIABILITY_UNKNOWN)
 
+    def among(self, seats: Iterable[str]) -> Reliabilities:
+        """The same, of these seats only: a debate of a panel in which some are absent."""
+        here = set(seats)
+        return replace(
+            self,
+            by_seat={seat: level for seat, level in self.by_seat.items() if seat in here},
+            rank={seat: place for seat, place in self.rank.items() if seat in here},
+        )
+
     def ranked(self) -> dict[str, int]:
         """Seat to its place by reliability, 0 for the best, by seats in order; seats within 1e-6 share a place."""
         level = {seat: round(found, _RANK_DIGITS) for seat, found in self.by_seat.items()}
