@@ -129,7 +129,7 @@ def test_nothing_is_written_where_a_row_cannot_be_read(cli: Cli, recorded: str) 
 
 def test_ctrl_c_ends_the_run_and_the_same_command_goes_on(cli: Cli, recorded: str) -> None:
     """Would catch workers that outlive Ctrl-C, a traceback, and a run that begins anew or is refused afterwards."""
-    write(Path("recorded/crowd_made.jsonl.gz"), samples(count=60))
+    write(Path("recorded/crowd_made.jsonl.gz"), samples(count=250))
     command = ["eval", "run", "sampling", "--recorded", recorded, "--workers", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "madflow", *command], stderr=subprocess.PIPE, text=True, start_new_session=True
