@@ -221,7 +221,13 @@ async def record_human(session: Session, word: Mapping[str, Any]) -> None:
 
 
 async def land_debate(session: Session) -> Proposal:
-    """Write the proposal into the ledger. The same state lands in the same bytes, whoever folds it."""
+    """Write the proposal into the ledger. The same state lands in the same bytes, whoever folds it.
+
+    A run that LangGraph takes up at this node may find the proposal there: its process died after the write and before
+    the checkpoint.
+    """
+    if session.stream.landed is not None:
+        return Proposal.model_validate(session.stream.landed)
     body = land(session.state)
     session.hold = Amount()
     proposal = Proposal.model_validate(body)

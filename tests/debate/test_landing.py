@@ -1,15 +1,23 @@
 """What is held back for the final vote is there for every seat."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from panels import make_debate, reply
 
 from madflow.core.limits import Limits
 from madflow.core.messages import Agent
 from madflow.core.proposal import Proposal
-from madflow.debate.run import run
+from madflow.debate.graph import DebateContext, build_debate_graph
+from madflow.debate.run import open_session, replay, run
 from madflow.debate.setup import Debate
 from madflow.errors import TransientModelError
+from madflow.ledger.sqlite import open_ledger
 from madflow.ports import ModelReply, ModelRequest, TurnView
 from madflow.testing.clock import ManualClock
+from madflow.testing.faults import Crash, KillingLedger
 from madflow.testing.models import ScriptedModel
 
 
@@ -78,3 +86,28 @@ async def test_the_landing_shows_the_plan_it_votes_on(tmp_path: Path) -> None:
     for prompt in ballots:
         assert outcome.subject_digest in prompt
         assert '"drafts"' not in prompt
+
+
+async def test_a_landing_that_is_taken_up_does_not_land_twice(tmp_path: Path) -> None:
+    """The process dies when the proposal is durable and LangGraph's checkpoint still says "land". Catches a second
+    `landed` in the ledger, after which the debate can never be read again."""
+    graph = build_debate_graph(checkpointer=InMemorySaver())
+    config: dict[str, Any] = {"configurable": {"thread_id": "d1"}}
+    clock = ManualClock()
+    with open_ledger(tmp_path / "l.db", clock=clock) as inner:
+
+        async def live(after: int, given: dict[str, str] | None) -> Any:
+            ledger = KillingLedger(inner, after=after)
+            debate = make_debate("answer", ScriptedModel(reply), ledger)
+            session = await open_session(debate, ledger, debate_id="d1", clock=clock)
+            return await graph.ainvoke(given, config, context=DebateContext(session), durability="sync")
+
+        counted = KillingLedger(open_ledger(tmp_path / "other.db", clock=clock))
+        await run(make_debate("answer", ScriptedModel(reply), counted), clock=clock)
+        counted.close()
+        with pytest.raises(Crash):
+            await live(counted.writes, {"debate_id": "d1"})
+        assert inner.read("debate/d1")[-1].kind == "landed"
+        done = await live(0, None)
+        assert done["digest"] == replay(inner, "d1").digest
+        assert [record.kind for record in inner.read("debate/d1")].count("landed") == 1
