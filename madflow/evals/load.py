@@ -37,9 +37,21 @@ from .listed import listed_options
 from .records import Recording
 from .schema import Agent, Line, checked
 
-__all__ = ["LINE_BYTES_MAX", "ROWS_MAX", "Row", "load_recorded", "stripped"]
+__all__ = [
+    "LINE_BYTES_MAX",
+    "ROWS_MAX",
+    "Part",
+    "Row",
+    "Understood",
+    "load_recorded",
+    "parts_of",
+    "rows_of",
+    "stripped",
+    "understood",
+]
 
 ROWS_MAX: Final = 1_000_000
+_PART_CHARS: Final = 500_000  # of replies: some tenths of a second
 _SUFFIXES: Final = (".jsonl", ".jsonl.gz")
 _LETTERS: Final = frozenset(ascii_uppercase)
 _BARE: Final = re.compile(r"(?:\\[A-Za-z]+|[^A-Za-z\"'])+")  # signs, numbers, LaTeX: no words
@@ -80,6 +92,25 @@ class Row:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Lines of a file that are checked, and whose replies are still to be read; `lettered`: see `parts_of`."""
+
+    file: str
+    lines: tuple[tuple[int, Line], ...]
+    lettered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """What a line's replies answer. `reads`: seat's identity → one for each reply; `digest`: of all that was said."""
+
+    options: tuple[tuple[str, str], ...]
+    kind: Kind
+    reads: Mapping[str, tuple[Read, ...]]
+    digest: str
+
+
 def load_recorded(path: str | Path) -> list[Row]:
     """The rows of a file, or of every *.jsonl and *.jsonl.gz of a folder, by file name and line.
 
@@ -89,14 +120,46 @@ def load_recorded(path: str | Path) -> list[Row]:
     """
     rows: list[Row] = []
     for file in _files(Path(path)):
-        runs: dict[str, list[_Draft]] = {}
-        lines = list(_counted(_checked(file), ROWS_MAX - len(rows), path))
-        lettered = _answered_by_letters(line for _, line in lines)
-        for number, line in lines:
-            runs.setdefault(line.run, []).append(_draft(file.name, number, line, lettered))
-        for run in runs.values():
-            rows += _rows(run)
+        rows += _named([(part, understood(part)) for part in parts_of(file, ROWS_MAX - len(rows))])
     return sorted(_distinct(rows), key=lambda row: (row.file, row.line))
+
+
+def parts_of(file: Path, room: int = ROWS_MAX, *, scored: bool = True) -> list[Part]:
+    """A file's lines, checked, in parts that can be read apart from each other: the first step of loading.
+
+    What the parts of one file share is whether its answers are letters, most of them.
+
+    Args:
+        room: how many rows there may be, at most.
+        scored: False: what only scoring may know is taken out of every row before anything else looks at it.
+
+    Raises:
+        ConfigError: as `load_recorded`, but for gold that fits no option.
+    """
+    lines = list(_counted(_checked(file, scored), room, file.name))
+    lettered = _answered_by_letters(line for _, line in lines)
+    parts, held, chars = [], [], 0
+    for number, line in lines:
+        held.append((number, line))
+        chars += sum(len(text) for agent in line.agents for text in agent.rounds if text)
+        if chars >= _PART_CHARS:
+            parts.append(Part(file.name, tuple(held), lettered))
+            held, chars = [], 0
+    return [*parts, Part(file.name, tuple(held), lettered)] if held else parts
+
+
+def understood(part: Part) -> list[Understood]:
+    """What the replies of a part answer: the second step, and nearly all of the work."""
+    return [_understood(line, part.lettered) for _, line in part.lines]
+
+
+def rows_of(parts: Sequence[tuple[Part, Sequence[Understood]]]) -> list[Row]:
+    """The rows of one file, by line, from all its parts: the last step, since a seat's name depends on its whole run.
+
+    Raises:
+        ConfigError: gold that names no option.
+    """
+    return sorted(_distinct(_named(parts)), key=lambda row: row.line)
 
 
 def stripped(row: Any) -> Any:
@@ -106,19 +169,6 @@ def stripped(row: Any) -> Any:
     if isinstance(row, list):
         return [stripped(value) for value in row]
     return row
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A row whose seats have no names yet. `said`: seat's identity → (round, text, answer, confidence)."""
-
-    file: str
-    number: int
-    line: Line
-    options: tuple[tuple[str, str], ...]
-    kind: Kind
-    said: Mapping[str, Sequence[tuple[int, str, Read]]]
-    digest: str
 
 
 def _files(path: Path) -> list[Path]:
@@ -132,22 +182,22 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _checked(file: Path) -> Iterator[tuple[int, Line]]:
+def _checked(file: Path, scored: bool) -> Iterator[tuple[int, Line]]:
     models: tuple[str, ...] | None = None
     stem = file.name.split(".")[0]
     for number, value in json_lines(file, LINE_BYTES_MAX):
         if number == 1 and isinstance(value, dict) and "models" in value and "agents" not in value:
             models = _models(value["models"], file.name)
         else:
-            yield number, checked(value, f"{file.name}:{number}", stem, models)
+            yield number, checked(value if scored else stripped(value), f"{file.name}:{number}", stem, models)
 
 
-def _counted(lines: Iterable[tuple[int, Line]], room: int, path: str | Path) -> Iterator[tuple[int, Line]]:
+def _counted(lines: Iterable[tuple[int, Line]], room: int, file: str) -> Iterator[tuple[int, Line]]:
     """The lines, as long as there is room: what is too much is not read first."""
-    for place, line in enumerate(lines):
+    for place, (number, line) in enumerate(lines):
         if place >= room:
-            raise ConfigError(f"{path} holds more than {ROWS_MAX} rows; load fewer files at a time")
-        yield line
+            raise ConfigError(f"{file}:{number} is one row more than a load may have, {ROWS_MAX}; load fewer files")
+        yield number, line
 
 
 def _models(value: Any, file: str) -> tuple[str, ...]:
@@ -156,22 +206,27 @@ def _models(value: Any, file: str) -> tuple[str, ...]:
     return tuple(str(model) for model in value)
 
 
-def _draft(file: str, number: int, line: Line, lettered: bool) -> _Draft:
+def _understood(line: Line, lettered: bool) -> Understood:
     options, recorded = (
         _choices(line, lettered),
         {answer for agent in line.agents for answer in agent.answers if answer},
     )
     kind = _kind(line, options, recorded)
-    said = {
-        agent.identity: [
-            (at, text or "", _answer(agent, at - 1, options, kind, line.question))
-            for at, text in enumerate(agent.rounds, start=1)
-            if text is not None or agent.votes_only
-        ]
+    reads = {
+        agent.identity: tuple(_answer(agent, at - 1, options, kind, line.question) for at, _ in _spoken(agent))
         for agent in line.agents
     }
-    words = [(at, text, read.answer or "") for spoken in said.values() for at, text, read in spoken]
-    return _Draft(file, number, line, options, kind, said, _digest(line.question, options, sorted(words)))
+    words = [
+        (at, text, read.answer or "")
+        for a in line.agents
+        for (at, text), read in zip(_spoken(a), reads[a.identity], strict=True)
+    ]
+    return Understood(options, kind, reads, _digest(line.question, options, sorted(words)))
+
+
+def _spoken(agent: Agent) -> list[tuple[int, str]]:
+    """(round, text) of each reply that was recorded."""
+    return [(at, text or "") for at, text in enumerate(agent.rounds, start=1) if text is not None or agent.votes_only]
 
 
 def _answered_by_letters(lines: Iterable[Line]) -> bool:
@@ -239,6 +294,35 @@ def _alike(read: str, kept: str) -> bool:
     if read == kept or exact is None or rounded is None or not places:
         return read == kept
     return bool(2 * abs(exact - rounded) * 10**places <= 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A row whose seats have no names yet. `said`: seat's identity → (round, text, answer and confidence)."""
+
+    file: str
+    number: int
+    line: Line
+    options: tuple[tuple[str, str], ...]
+    kind: Kind
+    said: Mapping[str, Sequence[tuple[int, str, Read]]]
+    digest: str
+
+
+def _named(parts: Iterable[tuple[Part, Sequence[Understood]]]) -> list[Row]:
+    """The rows of one file, run by run."""
+    runs: dict[str, list[_Draft]] = {}
+    for part, found in parts:
+        for (number, line), one in zip(part.lines, found, strict=True):
+            said = {
+                agent.identity: [
+                    (*told, read) for told, read in zip(_spoken(agent), one.reads[agent.identity], strict=True)
+                ]
+                for agent in line.agents
+            }
+            draft = _Draft(part.file, number, line, one.options, one.kind, said, one.digest)
+            runs.setdefault(line.run, []).append(draft)
+    return [row for run in runs.values() for row in _rows(run)]
 
 
 def _rows(run: Sequence[_Draft]) -> list[Row]:

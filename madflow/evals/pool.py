@@ -13,15 +13,25 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ..errors import ConfigError, MadflowError
 
-__all__ = ["WORKERS_MAX", "cores", "each"]
+__all__ = ["WORKERS_MAX", "Progress", "cores", "each"]
 
 WORKERS_MAX: Final = 256
 _A = TypeVar("_A")
 _R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far something is: `done` of `total` pieces, and what is done now."""
+
+    done: int
+    total: int
+    doing: str
 
 
 def cores() -> int:

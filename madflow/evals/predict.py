@@ -68,8 +68,8 @@ def predict(
     """
     if policy not in ARMS:
         raise ConfigError(f"there is no policy {policy!r}; there are {', '.join(ARMS)}")
-    on_progress(Progress(0, 1, "reading"))
-    rows = [row for loaded in load_files(recorded_files(path), workers) for row in loaded]
+    loaded = load_files(recorded_files(path), workers, scored=False, on_progress=on_progress)
+    rows = [row for of_file in loaded for row in of_file]
     items = [Item(str(number), policy, tuple(run)) for number, run in enumerate(cut(rows))]
     made: dict[str, Outcome] = {}
     done = 0

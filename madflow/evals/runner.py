@@ -29,7 +29,7 @@ from .ensembles import load_reviews
 from .files import make_folder, replace_file, sole_writer
 from .loading import load_files
 from .metrics import accuracy
-from .pool import each
+from .pool import Progress, each
 from .records import Outcome, Recording
 from .results import RESULTS, ArmMade, Code, DataFile, Failed, Results
 from .scoring import Scorer, check_measures, stem
@@ -46,15 +46,6 @@ __all__ = ["MANIFEST", "SEED", "Progress", "Ran", "choose", "outcome_line", "run
 MANIFEST: Final = "manifest.json"
 SEED: Final = 0
 _WORK: Final = ".work"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is: `done` of `total` pieces of work, and what is done now."""
-
-    done: int
-    total: int
-    doing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +144,7 @@ def run_suites(
     found = [_find(suite, folders) for suite in suites]
     held = [files for suite, files in zip(suites, found, strict=True) if suite.source != "reviews"]
     paths = sorted({path for files in held for path in files.values()})
-    on_progress(Progress(0, len(paths), "reading the data"))
-    loaded = dict(zip(paths, load_files(paths, workers), strict=True))
+    loaded = dict(zip(paths, load_files(paths, workers, on_progress=on_progress), strict=True))
     prepared = [_prepare(suite, files, loaded, limit, code.digest) for suite, files in zip(suites, found, strict=True)]
     with sole_writer(make_folder(out) / _WORK):
         if fresh:
