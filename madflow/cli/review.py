@@ -33,6 +33,12 @@ DIFF_BYTES_MAX: Final = 64 * 1024 * 1024
 @click.option(
     "--review-file", metavar="PATH", default="", help="Where the plan writes the review (default: reviews/ID.md)."
 )
+@click.option(
+    "--merge",
+    type=click.Choice(["same", "overlap"]),
+    default="same",
+    help="How claims become findings: by what they say, or by words in common on lines at most two apart.",
+)
 @click.option("--fail-on", type=click.Choice(["request_changes"]), default=None, help="Exit 3 on this verdict, too.")
 @run_options
 def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> int:
@@ -48,6 +54,7 @@ def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> 
         "review_file": shared.pop("review_file"),
         "fix": not shared.pop("no_fix"),
         "test": _words(shared.pop("test")),
+        "merge": shared.pop("merge"),
     }
     options = RunOptions(**shared)
     options.check()

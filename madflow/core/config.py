@@ -23,7 +23,7 @@ from .rules import Rule, parse_rule
 from .stopping import DEFAULT_STOP, StopCondition, parse_stop
 from .topology import parse_topology
 
-__all__ = ["FALLBACKS", "Config", "ReviewPlan", "changes"]
+__all__ = ["FALLBACKS", "Config", "Merge", "ReviewPlan", "changes"]
 
 FALLBACKS = ("mediator", "judge", "human")
 Fallback = Literal["mediator", "judge", "human"]
@@ -53,6 +53,18 @@ class ReviewPlan(Frozen):
         return self
 
 
+class Merge(Frozen):
+    """How claims of a review become findings.
+
+    Attributes:
+        rule: "overlap" (core.findings) or "same" (core.merging). A review recorded without one merged by overlap.
+        judge: the seat that is asked about pairs in doubt; empty: the words decide.
+    """
+
+    rule: Literal["overlap", "same"] = "overlap"
+    judge: str = ""
+
+
 class Config(Frozen):
     """One debate's frozen set-up.
 
@@ -63,6 +75,7 @@ class Config(Frozen):
         faulty: weight of faulty seats the quorum must survive (F in ⌊(W+F)/2⌋+1).
         warm_first: in each round one seat starts and the others wait for its first token.
         review_plan: for a review, what its plan holds beside the findings; None: it has no plan.
+        merge: for a review, how its claims become findings.
         policy: who is asked, how long, and what the answers come to, in place of `rule` and `stop`; None: those decide.
         learned: what the policy knows of the seats from earlier debates of this panel; None: nothing.
         reader_order: "shared" (every reader gets the same transcript: cacheable) or "own" (the reader's own turn last).
@@ -88,6 +101,7 @@ class Config(Frozen):
     warm_first: bool = False
     reader_order: Literal["shared", "own"] = "shared"
     review_plan: ReviewPlan | None = None
+    merge: Merge = Merge()
     policy: Policy | None = None
     learned: Reliabilities | None = None
     limits: Limits = Limits()
@@ -113,11 +127,25 @@ class Config(Frozen):
             ballots = ", ".join(self.electorate)
             raise ValueError(f"veto holders without a ballot: {', '.join(strangers)}; ballots: {ballots}")
         _check_options(self.task)
+        self._check_merge()
         self._check_policy()
         parse_stop(self.stop)
         parse_topology(self.topology)
         quorum(self.electorate_weight, self.faulty)
         return self
+
+    def _check_merge(self) -> None:
+        judge = self.merge.judge
+        if not judge:
+            return
+        if self.protocol != "review" or self.merge.rule != "same":
+            raise ValueError(
+                f"{judge} would judge which claims of a review are the same, by the merge rule same (protocol="
+                f"{self.protocol}, rule={self.merge.rule}); leave the judge out"
+            )
+        if judge not in {seat.agent for seat in self.seats}:
+            seats = ", ".join(sorted(seat.agent for seat in self.seats))
+            raise ValueError(f"no seat {judge!r} to judge which claims are the same; there are {seats}")
 
     def _check_policy(self) -> None:
         if self.policy is None:

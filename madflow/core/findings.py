@@ -8,10 +8,11 @@ The way of a finding:
    - quote not found, or no such file, or no such line: verified is False, and the severity is at most minor.
    - no quote: verified is None (nothing to check). On a changed line the severity is at most major, elsewhere at
      most minor: a critical finding quotes what it is about.
-2. Raised claims *merge* (`merge`): same file, lines at most two apart, and the same rule code or similar words
-   (Jaccard index of their word sets at least the threshold; Jaccard 1901). Two different rule codes never merge. A seat
-   that raises two claims means two: its own merge only if they are the same words on the same line. Nothing is lost:
-   every claim stays in the lineage.
+2. Raised claims *merge*, by the rule that the debate was opened with: `overlap`, here (`merge`), or `same`
+   (core.merging). By overlap: same file, lines at most two apart, and the same rule code or similar words (Jaccard
+   index of their word sets at least the threshold; Jaccard 1901). By either, two different rule codes never merge. A
+   seat that raises two claims means two: its own merge only if they are the same words on the same line. Nothing is
+   lost: every claim stays in the lineage.
    The result depends on the claims alone, not on the order in which seats or claims come.
 3. Each finding is voted on by the seats that did not raise it (`judge`). Seats that cannot judge it are no part of
    its electorate. With R the weight of the raising seats that can judge it and E the weight of the others:
@@ -57,7 +58,9 @@ __all__ = [
     "can_judge",
     "cap",
     "check_claims",
+    "claim_order",
     "coverage",
+    "findings_of",
     "judge",
     "known_path",
     "merge",
@@ -303,11 +306,11 @@ def _check_line(claim: Claim, line: int, side: NewSide) -> tuple[int, bool | Non
 
 
 def merge(raised: Iterable[Raised], *, similar: Fraction = _SIMILAR) -> tuple[Finding, ...]:
-    """Merge claims that say the same, with lineage; ids F1, F2, … by file, line and digest.
+    """Merge claims by the rule `overlap`, with lineage; ids as `findings_of` gives them.
 
     Time is linear in the number of claims (sorting aside), which replies bound; see NEAR_MAX.
     """
-    ordered = sorted(raised, key=_place)
+    ordered = sorted(raised, key=claim_order)
     clusters: list[list[Raised]] = []
     words = {item.text: _words(item.text) for item in ordered}
     first = 0  # clusters before this one are out of reach of every claim to come
@@ -323,6 +326,11 @@ def merge(raised: Iterable[Raised], *, similar: Fraction = _SIMILAR) -> tuple[Fi
             clusters[min(near)[2]].append(item)
         else:
             clusters.append([item])
+    return findings_of(clusters)
+
+
+def findings_of(clusters: Iterable[Sequence[Raised]]) -> tuple[Finding, ...]:
+    """A finding each of clusters of claims, however these came about; ids F1, F2, … by file, line and digest."""
     merged = sorted((_fields(cluster) for cluster in clusters), key=_order)
     return tuple(Finding(id=f"F{number}", **fields) for number, fields in enumerate(merged, start=1))
 
@@ -332,7 +340,8 @@ def _digest(item: Raised) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
-def _place(item: Raised) -> tuple[str, int, str, str, str]:
+def claim_order(item: Raised) -> tuple[str, int, str, str, str]:
+    """What claims are sorted by, so that nothing depends on the order in which they came."""
     return item.file, item.line, _digest(item), item.agent, item.model_dump_json()
 
 
@@ -373,7 +382,7 @@ def _same(one: Raised, two: Raised, words: Mapping[str, frozenset[str]], similar
 
 def _fields(cluster: Sequence[Raised]) -> dict[str, Any]:
     # The spokesman: the gravest claim, a verified one before others, then the first by place.
-    lineage = sorted(cluster, key=_place)
+    lineage = sorted(cluster, key=claim_order)
     told = max(lineage, key=lambda item: (SEVERITIES.index(item.severity), item.verified is True))
     states = {item.verified for item in lineage}
     verified = True if True in states else None if None in states else False

@@ -47,9 +47,11 @@ __all__ = [
     "REMARKS_MAX",
     "TEXT_CHARS_MAX",
     "WORDS_MAX",
+    "Corpus",
     "Group",
     "Pair",
     "Remark",
+    "average_linkage",
     "likeness",
     "pairs_in_doubt",
     "same_findings",
@@ -135,6 +137,24 @@ class Group:
 Pair = tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What tells how common a word is: how many texts there are, and in how many of them each word occurs."""
+
+    texts: int
+    among: Mapping[str, int]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Corpus:
+        """Count texts; of each, the first `WORDS_MAX` different words."""
+        among: Counter[str] = Counter()
+        count = 0
+        for text in texts:
+            among.update(_counted(text).keys())
+            count += 1
+        return cls(count, among)
+
+
 def words(text: str) -> Iterator[str]:
     """The words that a remark is compared by, repeated as they occur; names in code count whole and in parts."""
     for match in _TOKEN.finditer(text):
@@ -145,10 +165,13 @@ def words(text: str) -> Iterator[str]:
             yield name.lower()
 
 
-def likeness(remarks: Sequence[Remark]) -> dict[Pair, float]:
+def likeness(remarks: Sequence[Remark], corpus: Corpus | None = None) -> dict[Pair, float]:
     """The cosine of each two remarks' words, for pairs (i, j) with i < j that share one; 0 < cosine ≤ 1.
 
     Of each remark, the first `WORDS_MAX` different words count.
+
+    Args:
+        corpus: what tells how common a word is, where that is more than these remarks; it holds them.
 
     Raises:
         ConfigError: more than `REMARKS_MAX` remarks.
@@ -159,10 +182,11 @@ def likeness(remarks: Sequence[Remark]) -> dict[Pair, float]:
             f"(remarks={len(remarks)}); merge them file by file"
         )
     counts = [_counted(remark.text) for remark in remarks]
-    among = Counter(word for count in counts for word in count)
+    among = Counter(word for count in counts for word in count) if corpus is None else corpus.among
+    texts = len(remarks) if corpus is None else corpus.texts
     by_word: dict[str, list[tuple[int, float]]] = {}
     for place, count in enumerate(counts):
-        vector = {word: (1 + math.log(n)) * math.log1p(len(remarks) / among[word]) for word, n in count.items()}
+        vector = {word: (1 + math.log(n)) * math.log1p(texts / among[word]) for word, n in count.items()}
         norm = math.sqrt(math.fsum(weight * weight for weight in vector.values()))
         for word, weight in vector.items():
             by_word.setdefault(word, []).append((place, weight / norm))
@@ -191,7 +215,7 @@ def same_findings(
     order = sorted(range(len(remarks)), key=lambda place: _canonical(remarks[place]))
     rank = {place: number for number, place in enumerate(order)}
     pull, apart = _pull(remarks, close, judged or {})
-    joined = _linked(
+    joined = average_linkage(
         len(remarks),
         {_pair(rank[i], rank[j]): value for (i, j), value in pull.items()},
         {_pair(rank[i], rank[j]) for i, j in apart},
@@ -262,8 +286,15 @@ def _pull(
     return pull, [(i, j) for i, j in combinations(placed, 2) if _apart(remarks[i], remarks[j])]
 
 
-def _linked(count: int, pull: Mapping[Pair, float], apart: Iterable[Pair], alike: float) -> list[list[int]]:
-    """Average linkage down to `alike`; ties go to the groups whose first members come first."""
+def average_linkage(count: int, pull: Mapping[Pair, float], apart: Iterable[Pair], alike: float) -> list[list[int]]:
+    """Average linkage of the numbers below `count`, down to a mean of `alike`.
+
+    Ties go to the groups whose first members come first.
+
+    Args:
+        pull: what speaks for a pair (i, j), i < j; 0 where it is absent.
+        apart: pairs that are never in one group.
+    """
     members = {place: [place] for place in range(count)}
     sums: dict[int, dict[int, float]] = {place: {} for place in range(count)}
     never: dict[int, set[int]] = {place: set() for place in range(count)}

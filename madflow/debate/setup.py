@@ -62,6 +62,10 @@ class Debate:
         root: the tree that the debate is about: evidence is checked against it, a plan is pinned to what its files
             hold, and a review's patches are tried on it. None: nothing is read.
         verify: the app's own check of a reply; its facts are recorded beside those of the root.
+        merge: for a review, how claims become findings: "same" (by what they say; where empty) or "overlap" (words in
+            common on lines at most two apart).
+        same_judge: for a review, the seat that is asked, before the vote, which claims say the same where the words
+            leave that in doubt; best one that raises none, such as a judge. Where empty the words decide.
         review_file: for a review, where its plan writes it, beneath the root; `reviews/<id>.md` where empty.
         fix: for a review, whether its plan applies the accepted patches.
         test: for a review, the program and arguments that its plan runs last; the crew's where empty.
@@ -91,6 +95,8 @@ class Debate:
     parts: Sequence[Sequence[str]] = ()
     root: str | Path | None = None
     verify: Verify | None = None
+    merge: Literal["", "overlap", "same"] = ""
+    same_judge: str = ""
     review_file: str = ""
     fix: bool = True
     test: Sequence[str] = ()
@@ -228,6 +234,7 @@ def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -
         "max_age_s": debate.expires_s,
         "warm_first": debate.warm_first,
         "reader_order": debate.reader_order,
+        "merge": _merge(debate, crew, protocol),
         "review_plan": _review_plan(debate, debate_id, crew, protocol),
         "limits": debate.budget,
     }
@@ -245,6 +252,20 @@ def _rounds(policy: Policy | None, default: int | None, protocol: str) -> int:
     if policy is not None:
         return policy.rounds_max
     return default or (2 if protocol == "review" else 3)
+
+
+def _merge(debate: Debate, crew: Crew, protocol: str) -> dict[str, str]:
+    if protocol != "review":
+        given = [name for name in ("merge", "same_judge") if getattr(debate, name)]
+        if given:
+            raise ConfigError(f"{', '.join(given)} goes with a review; the protocol is {protocol}: leave it out")
+        return {}
+    judge = next((agent for agent in crew.agents if agent.id == debate.same_judge), None)
+    if judge is not None and _analyser_languages(judge.model) is not None:
+        raise ConfigError(
+            f"same_judge {judge.id}: an analyser ({judge.model}) compares no claims; name a seat of a model"
+        )
+    return {"rule": debate.merge or "same", "judge": debate.same_judge}
 
 
 def _review_plan(debate: Debate, debate_id: str, crew: Crew, protocol: str) -> dict[str, Any] | None:

@@ -47,7 +47,8 @@ def review_debate(
         crew: reviewers; without it the analysers, or the crew `review` where models are given.
         models: dealt to the crew's agents that have none.
         question: what the seats are asked; the shipped question where empty.
-        options: any other field of `Debate`; `review_file`, `fix` and `test` say what the review's plan does.
+        options: any other field of `Debate`; `review_file`, `fix` and `test` say what the review's plan does, `merge`
+            and `same_judge` how claims become findings.
 
     Raises:
         TaskError: the diff cannot be reviewed; ConfigError: the crew, a model or an option cannot be used.

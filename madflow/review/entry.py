@@ -3,7 +3,8 @@
     {"diff": "diff --git …", "root": "tree", "crew": "review", "models": ["openai/gpt-5-mini"], "id": "r1"}
 
 Without `models` and `crew` the analysers review. Without `root` only the diff is read, and the ledger is
-`.madflow/ledger.db` here. `review_file`, `fix` and `test` say what the review's plan does.
+`.madflow/ledger.db` here. `review_file`, `fix` and `test` say what the review's plan does, `merge` and `same_judge` how
+claims become findings.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ def review_from(request: Mapping[str, Any]) -> Debate:
     """The review a request asks for. Raises ConfigError naming a key that is unknown or absent, TaskError."""
     if "diff" not in request:
         raise ConfigError('the request has no diff; give {"diff": "the text of a unified diff"}')
-    fields = crew_and_fields(request, others=("diff", *_PLAN_KEYS))
+    fields = crew_and_fields(request, others=("diff", *_REVIEW_KEYS))
     root = Path(request["root"]) if request.get("root") else None
     models = tuple(request.get("models") or ())
-    fields.update({key: request[key] for key in _PLAN_KEYS if key in request})
+    fields.update({key: request[key] for key in _REVIEW_KEYS if key in request})
     return review_debate(str(request["diff"]), root=root, crew=request.get("crew"), models=models, **fields)
 
 
-_PLAN_KEYS = ("review_file", "fix", "test")
+_REVIEW_KEYS = ("review_file", "fix", "test", "merge", "same_judge")

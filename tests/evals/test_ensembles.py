@@ -314,7 +314,7 @@ def test_a_run_measures_every_arm_and_says_the_same_again(folder: Path) -> None:
     values = {(one.arm, one.measure): one.value or 0.0 for one in made.measures if "repo" not in one.group}
     strict = {arm.name: values[arm.name, "f1_strict"] for arm in ARMS}
     assert strict["union"] < strict["k-of-n"] < strict["agreement"] == strict["labelled"] == 1.0
-    assert values["merge-words", "b3_f1"] > values["merge-findings", "b3_f1"]
+    assert values["merge-words", "b3_f1"] > values["merge-overlap", "b3_f1"]
     against = {one.against for one in made.comparisons}
     assert against == {"k-of-n", "k-of-n-hindsight", "best-single-hindsight", "padded", "shuffled"}
     assert values["padded", "f1_strict"] == strict["agreement"]

@@ -29,7 +29,6 @@ from ..findings import (
     check_claims,
     coverage,
     judge,
-    merge,
     verdict,
     why_unread,
 )
@@ -39,6 +38,7 @@ from ..stopping import Stop
 from ..suggestions import Suggested, limit_patches, suggested_steps
 from ..topology import labels
 from .base import MOTION, ByRule, final_outcome, poll_outcome, seats_ask
+from .review_merge import merge_record, merged_claims
 from .review_plan import plan_parts
 
 __all__ = ["ReviewProtocol"]
@@ -110,12 +110,18 @@ class ReviewProtocol(ByRule):
             return ()
         key = ("findings", found.stage.number)
         if key not in state.memo:
-            raised: list[Raised] = []
-            for ask in sorted(found.answers, key=lambda ask: (ask.agent, ask.part)):
-                raised.extend(_raised(state, ask, found.answers[ask]))
-            state.memo[key] = limit_patches(merge(raised))
+            state.memo[key] = limit_patches(merged_claims(state, found, self.claims(state, found)))
         merged: tuple[Finding, ...] = state.memo[key]
         return merged
+
+    def claims(self, state: State, found: Closed) -> tuple[Raised, ...]:
+        """What the seats raised, checked against the diff."""
+        key = ("claims", found.stage.number)
+        if key not in state.memo:
+            asks = sorted(found.answers, key=lambda ask: (ask.agent, ask.part))
+            state.memo[key] = tuple(claim for ask in asks for claim in _raised(state, ask, found.answers[ask]))
+        claims: tuple[Raised, ...] = state.memo[key]
+        return claims
 
     def judged(self, state: State) -> tuple[Judged, ...]:
         """Every finding and what the other seats made of it."""
@@ -230,6 +236,7 @@ class ReviewProtocol(ByRule):
             "findings": [_row(row, patches) for row in published],
             "rejected_findings": [_row(row, patches) for row in judged if not row.published],
             "coverage": coverage(state.config.task, languages, shown=shown, left_out=skipped),
+            **self._merge_told(state),
         }
         evidence = [
             {
@@ -243,6 +250,13 @@ class ReviewProtocol(ByRule):
         ]
         parts = plan_parts(state.config, content, steps, self._publishing_votes(state, box))
         return {"content": content, "proposer": "panel", "version": 1, "evidence": evidence, **parts}
+
+    def _merge_told(self, state: State) -> dict[str, Any]:
+        found = self.find_stage(state)
+        if found is None:
+            return {}
+        told = merge_record(state, found, self.claims(state, found), len(self.findings(state)))
+        return {"merge": told} if told else {}
 
     def _publishing_votes(self, state: State, box: BallotBox) -> list[dict[str, Any]]:
         """Each seat's ballot on publishing the review, as its document tells it."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from ...core.detection import Case, cut_for_f1, learn_detectors
 from ...core.findings import Finding, Raised, judge, merge
+from ...core.merging import compare
 from ...core.same import ALIKE_MIN, QUOTED_MAX, Group, same_findings
 from ..bootstrap import total
 from .labelled import fit_labelled
@@ -68,8 +69,8 @@ def by_words() -> Merger:
     return merger
 
 
-def by_findings(pull: Pull) -> tuple[tuple[Finding, Group], ...]:
-    """Comments merged by `core.findings.merge`, which asks for a file and a line: those that are unknown are one."""
+def by_findings(pull: Pull, rule: Literal["same", "overlap"] = "same") -> tuple[tuple[Finding, Group], ...]:
+    """Comments merged as a review's claims are, which have a file and a line: those that are unknown are one."""
     seats = _seats(pull)
     raised = [
         Raised(
@@ -86,7 +87,7 @@ def by_findings(pull: Pull) -> tuple[tuple[Finding, Group], ...]:
     ]
     return tuple(
         (finding, Group(tuple(sorted(int(claim.note) for claim in finding.lineage)), int(finding.note), 1.0))
-        for finding in merge(raised)
+        for finding in (compare(raised).findings() if rule == "same" else merge(raised))
     )
 
 
@@ -158,14 +159,17 @@ def _labelled(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) ->
     return _surest(scored, sure)
 
 
-def _protocol(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:
-    published = {}
-    for pull in scored:
-        weights = dict.fromkeys(_seats(pull).values(), 1)
-        published[pull.name] = tuple(
-            group for finding, group in by_findings(pull) if judge(finding, {}, weights, weights).published
-        )
-    return published
+def _protocol(rule: Literal["same", "overlap"]) -> Review:
+    def review(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:
+        published = {}
+        for pull in scored:
+            weights = dict.fromkeys(_seats(pull).values(), 1)
+            published[pull.name] = tuple(
+                group for finding, group in by_findings(pull, rule) if judge(finding, {}, weights, weights).published
+            )
+        return published
+
+    return review
 
 
 def _majority(scored: Sequence[Pull], others: Sequence[Pull], merger: Merger) -> dict[str, Published]:
@@ -237,8 +241,13 @@ ARMS: Final = (
     Arm("labelled", "reviewers weighed with labels of other repositories, cut for F1", _labelled, labels=True),
     Arm("k-of-n", "groups of at least k reviewers, k chosen on other repositories", _k_of_n, labels=True),
     Arm("best-single", "one reviewer, chosen on other repositories", _best_single, labels=True),
-    Arm("protocol", "the review protocol's own merge; raised by more than half, as nobody voted", _protocol),
-    Arm("protocol-words", "the protocol's rule on groups of core.same", _majority),
+    Arm("protocol", "the review protocol: its merge; raised by more than half, as nobody voted", _protocol("same")),
+    Arm("protocol-overlap", "the same with the merge rule overlap", _protocol("overlap")),
+    Arm(
+        "protocol-words",
+        "the same on groups of core.same, whose groups may hold two comments of one reviewer",
+        _majority,
+    ),
     Arm("union", "every group", at_least(1)),
     Arm("lump", "all comments on a change as one group: what a reading makes of too much merging", _lump),
 )

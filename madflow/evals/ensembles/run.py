@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ...core.same import ALIKE_MIN
 from ..bootstrap import DRAWS, Interval, Item, difference, estimate, statistic, total
@@ -35,8 +35,10 @@ __all__ = ["MERGES", "Reviewed", "run_reviews"]
 MERGES: Final = {
     "merge-words": "core.same",
     "merge-words-nested": "core.same, its threshold chosen on other repositories",
-    "merge-findings": "core.findings.merge: word overlap of at least a third",
+    "merge-protocol": "core.merging, the review protocol's rule same",
+    "merge-overlap": "core.findings.merge, its rule overlap: a third of the words in common",
 }
+_RULES: Final[Mapping[str, Literal["same", "overlap"]]] = {"protocol": "same", "overlap": "overlap"}
 _HINDSIGHT: Final = (
     ArmMade(arm="best-single-hindsight", title="the reviewer that is best on what is scored"),
     ArmMade(arm="k-of-n-hindsight", title="the k that is best on what is scored"),
@@ -185,7 +187,12 @@ class _Taken:
     def of_merges(self, merger: Merger) -> list[Measured]:
         ways = {
             "merge-words": {pull.name: merger(pull, ALIKE_MIN) for pull in self.pulls},
-            "merge-findings": {pull.name: tuple(group for _, group in by_findings(pull)) for pull in self.pulls},
+            **{
+                f"merge-{name}": {
+                    pull.name: tuple(group for _, group in by_findings(pull, rule)) for pull in self.pulls
+                }
+                for name, rule in _RULES.items()
+            },
         }
         repos = sorted({pull.repo for pull in self.pulls})
         if len(repos) > 1:
