@@ -72,7 +72,8 @@ class Verdict:
 
     Attributes:
         answer: the answer with the greatest share; the first in alphabetical order of those `tied`; None without votes.
-        abstained: there is no answer, or the confidence is below the policy's threshold.
+        abstained: there is no answer, the confidence is below the policy's threshold, or, under `reliability`, the
+            answer's probability is below 1 / K of K possible answers: each that nobody gave is then more likely.
         confidence: 0 to 1: the answer's share, or under `reliability` its `trust`, which does not take every vote for
             new evidence. It ranks outcomes, inside a run and between runs, and is not calibrated.
         tied: all answers with that share, in order.
@@ -190,7 +191,7 @@ class Policy:
         confidence = self._sure(debated, learned, counted)[tied[0]] if tied else 0.0
         return Verdict(
             answer=tied[0] if tied else None,
-            abstained=not tied or confidence < self.abstain_below,
+            abstained=not tied or confidence < self.abstain_below or self._unlikely(debated, counted[tied[0]]),
             confidence=confidence,
             tied=tied,
             shares=counted,
@@ -202,6 +203,14 @@ class Policy:
 
     def _sure(self, debated: Debated, learned: Reliabilities, counted: Mapping[str, float]) -> Mapping[str, float]:
         return trust(debated, learned, self.pool, self.followed) if self.weighing == "reliability" else counted
+
+    def _unlikely(self, debated: Debated, greatest: float) -> bool:
+        """Whether every answer given is less likely than each that nobody gave: the most likely one was not said.
+
+        Under `reliability` shares are probabilities of all K answers, and those that nobody gave share the rest evenly:
+        what was given is below them exactly where its greatest share is below 1 / K. Other shares know no such rest.
+        """
+        return self.weighing == "reliability" and greatest < 1 / debated.choices - _TIE
 
     def _first(self, debated: Debated) -> int:
         """How many seats a later round begins with."""
