@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,10 @@ from .rules import Rule, parse_rule
 from .stopping import DEFAULT_STOP, StopCondition, parse_stop
 from .topology import parse_topology
 
-__all__ = ["FALLBACKS", "Config", "Merge", "ReviewPlan", "changes"]
+__all__ = ["EDITION", "FALLBACKS", "Config", "Merge", "ReviewPlan", "changes"]
+
+EDITION: Final = 2
+"""The edition of the rules of `answer` that a debate is opened under; see `Config.edition`."""
 
 FALLBACKS = ("mediator", "judge", "human")
 Fallback = Literal["mediator", "judge", "human"]
@@ -79,6 +82,11 @@ class Config(Frozen):
         policy: who is asked, how long, and what the answers come to, in place of `rule` and `stop`; None: those decide.
         learned: what the policy knows of the seats from earlier debates of this panel; None: nothing.
         reader_order: "shared" (every reader gets the same transcript: cacheable) or "own" (the reader's own turn last).
+        edition: which rules of `answer` hold, so that every ledger folds to the bytes it was recorded with. Under 1,
+            brackets around a free answer count under a policy only, a point before it under a rule only, and a policy
+            withholds an answer by its confidence alone; under 2, both always count, and an answer that a policy holds
+            less likely than one that nobody gave is withheld. A debate recorded without the field has 1; a resume
+            goes on under its own.
     """
 
     debate_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")
@@ -104,6 +112,7 @@ class Config(Frozen):
     merge: Merge = Merge()
     policy: Policy | None = None
     learned: Reliabilities | None = None
+    edition: Literal[1, 2] = 1
     limits: Limits = Limits()
 
     @model_validator(mode="after")
@@ -208,9 +217,15 @@ class Config(Frozen):
         return next((seat for seat in self.seats if seat.role == role), None)
 
     def identity(self) -> dict[str, Any]:
-        """What a resume must match: everything but the limits, and what the tree held at the opening. Panel order does
-        not count."""
-        hidden: Any = {"limits": True, "seats": True, "warm_first": True, "review_plan": {"before": True}}
+        """What a resume must match: everything but the limits, the edition, and what the tree held at the opening.
+        Panel order does not count."""
+        hidden: Any = {
+            "limits": True,
+            "edition": True,
+            "seats": True,
+            "warm_first": True,
+            "review_plan": {"before": True},
+        }
         data = self.model_dump(mode="json", exclude=hidden)
         data["seats"] = {seat.agent: seat.model_dump(mode="json", exclude={"agent"}) for seat in self.seats}
         return data

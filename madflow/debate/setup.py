@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from ..core.budget import Budget
-from ..core.config import Config
+from ..core.config import EDITION, Config
 from ..core.messages import Agent, Task
 from ..core.plan import ABSENT
 from ..core.policies import Policy, Reliabilities, policy_named
@@ -224,6 +224,7 @@ def build_config(debate: Debate, debate_id: str, crew: Crew, prompts: Prompts) -
         "stop": debate.stop or (DEFAULT_STOP if policy else defaults.stop or DEFAULT_STOP),
         "policy": policy,
         "learned": debate.learned,
+        "edition": EDITION,
         "topology": debate.topology or defaults.topology or "all",
         "fallback": tuple(debate.fallback if debate.fallback is not None else defaults.fallback or ()),
         "seed": debate.seed,

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from madflow.core.config import Config
+from madflow.core.config import EDITION, Config
 from madflow.core.debate import AskHuman, AskSeats, Land, apply, due, land
 from madflow.core.messages import Seat, Task
 from madflow.core.replies import parse_reply
@@ -31,6 +31,7 @@ def make_config(seats: str = "a b c", options: str = "", **values: Any) -> Confi
         question="Which?",
         options=tuple(tuple(o.split("=", 1)) for o in options.split(",")) if options else (),  # type: ignore[misc]
     )
+    values.setdefault("edition", EDITION)
     return Config(debate_id="d1", task=task, seats=tuple(_seat(text) for text in seats.split()), **values)
 
 

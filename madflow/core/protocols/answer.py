@@ -1,14 +1,13 @@
 """`answer`: the panel answers a question, and debates only while its rule is not met.
 
-Round 1 is independent. Where the question has no fixed options, the distinct round-1 positions (normalised and
-deduplicated) freeze into options o1, o2, … ordered by their text. Every later turn carries its ballot: the seat names
+Round 1 is independent. Where the question has no fixed options, the distinct round-1 positions (`base.answer_form`,
+each once) freeze into options o1, o2, … ordered by their text. Every later turn carries its ballot: the seat names
 an option id. Each round is therefore a poll of the whole panel and costs exactly one call a seat. The last round that
 was polled whole is the vote; a round cut half-way is not counted unless it was the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 from ...errors import ConfigError
@@ -16,7 +15,17 @@ from ..ballots import BallotBox
 from ..canonical import digest
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import DebateView, Stop
-from .base import ByRule, cast_choice, final_outcome, normalise, option_index, poll_view, seats_ask, text_index
+from .base import (
+    ByRule,
+    OptionNames,
+    answer_form,
+    answer_names,
+    cast_choice,
+    final_outcome,
+    normalise,
+    poll_view,
+    seats_ask,
+)
 
 __all__ = ["AnswerProtocol", "check_options"]
 
@@ -69,10 +78,11 @@ class AnswerProtocol(ByRule):
         if first is None:
             return ()
         texts: dict[str, str] = {}
+        form = normalise if state.config.edition == 1 else answer_form
         for reply in first.valid().values():
             said = str(reply.get("answer", "")).strip()
-            key = normalise(said)
-            if key and key != "abstain":
+            key = form(said)
+            if key and normalise(said) != "abstain":
                 texts[key] = min(said, texts.get(key, said))
         return tuple((f"o{i}", texts[key]) for i, key in enumerate(sorted(texts), start=1))
 
@@ -87,10 +97,10 @@ class AnswerProtocol(ByRule):
         options = self.options(state)
         box = BallotBox.open(self.options_digest(state), tuple(oid for oid, _ in options), state.config.electorate)
         free = so_far.stage.kind == "position" and not state.config.task.options
-        index = text_index(options) if free else option_index(options)
+        names = answer_names(state.config, options, () if free else None)  # a free position names no id
         for ask, answer in so_far.answers.items():
-            choices, conflict = _choices(answer, index, state.config.rule_.reads)
-            box = box.spoil(ask.agent, conflict) if conflict else cast_choice(box, ask.agent, answer, index, choices)
+            choices, conflict = _choices(answer, names, state.config.rule_.reads)
+            box = box.spoil(ask.agent, conflict) if conflict else cast_choice(box, ask.agent, answer, names, choices)
         return box
 
     def options_digest(self, state: State) -> str:
@@ -144,7 +154,7 @@ class AnswerProtocol(ByRule):
         return next((agent for agent in sorted(entries) if entries[agent].choices[:1] == (choice,)), "panel")
 
 
-def _choices(answer: Answer, index: Mapping[str, str], reads: str) -> tuple[tuple[str, ...], str]:
+def _choices(answer: Answer, names: OptionNames, reads: str) -> tuple[tuple[str, ...], str]:
     """What a reply chooses, and why that is no ballot: a ranking, where the rule reads one, must fit the answer.
 
     The answer is what the others are shown: it heads a ranking, and is in a set.
@@ -153,8 +163,7 @@ def _choices(answer: Answer, index: Mapping[str, str], reads: str) -> tuple[tupl
     said, ranking = str(reply.get("answer", "")), tuple(str(item) for item in reply.get("ranking") or ())
     if reads == "choice" or not ranking:
         return (said,), ""
-    named = [index.get(key, key) for key in map(normalise, ranking)]
-    own = index.get(normalise(said), normalise(said))
+    own, *named = [names.find(word) or names.text_form(word) for word in (said, *ranking)]
     fits = own == named[0] if reads == "ranking" else own in named
     return ranking, "" if fits else "conflict: the answer and the ranking differ"
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..ballots import BallotBox
+from ..config import Config
 from ..rules import Outcome, decide
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import DebateView, RoundRecord, Stop
@@ -21,15 +22,17 @@ __all__ = [
     "MOTION",
     "ByRule",
     "DebateProtocol",
+    "OptionNames",
+    "answer_form",
+    "answer_names",
     "cast_choice",
     "final_outcome",
     "judged_choice",
     "normalise",
-    "option_index",
+    "option_names",
     "poll_outcome",
     "poll_view",
     "seats_ask",
-    "text_index",
 ]
 
 MOTION = (("approve", "approve"), ("reject", "reject"))
@@ -97,14 +100,75 @@ class ByRule:
         return {}
 
 
-_BEFORE = " \"'`*_([{"
-_BEHIND = " \"'`*_.,;:!?)]}"
+_MARKS = " \"'`*_"
+_ENDS = ".,;:!?"  # at the end only: .5 is not 5
+_BEFORE = _MARKS + "([{"
+_BEHIND = _MARKS + _ENDS + ")]}"
 
 
 def normalise(text: str) -> str:
-    """The form in which two free answers count as the same: NFKC, case-folded, one space, no edge punctuation."""
+    """The form of ids, and of words such as abstain: NFKC, case-folded, one space, no punctuation at the edges."""
+    return _folded(text).lstrip(_BEFORE).rstrip(_BEHIND)
+
+
+def answer_form(text: str) -> str:
+    """The form in which two free answers count as the same: as `normalise`, but brackets stay. [0, 1) is not (0, 1)."""
+    return _folded(text).lstrip(_MARKS).rstrip(_MARKS + _ENDS)
+
+
+def _folded(text: str) -> str:
     folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.split()).lstrip(_BEFORE).rstrip(_BEHIND)
+    return " ".join(folded.split())
+
+
+@dataclass(frozen=True, slots=True)
+class OptionNames:
+    """What names an option in a reply: its id, or a text that no two options share. An id wins over a text.
+
+    Attributes:
+        ids, texts: option ids by the form of what names them.
+        id_form, text_form: the forms in which a reply is looked up there.
+        plain: what no text of an option is the form of may still be one without its brackets: (red) is red.
+    """
+
+    ids: Mapping[str, str]
+    texts: Mapping[str, str]
+    id_form: Callable[[str], str] = normalise
+    text_form: Callable[[str], str] = answer_form
+    plain: bool = False
+
+    def find(self, said: str) -> str | None:
+        """The id of the option that a reply names, or None."""
+        found = self.ids.get(self.id_form(said)) or self.texts.get(self.text_form(said))
+        return found or (self.texts.get(normalise(said)) if self.plain else None)
+
+
+def option_names(
+    options: Sequence[tuple[str, str]],
+    *,
+    shown: Sequence[tuple[str, str]] | None = None,
+    id_form: Callable[[str], str] = normalise,
+    text_form: Callable[[str], str] = answer_form,
+    plain: bool = False,
+) -> OptionNames:
+    """The names of `options`, as (id, text). `shown`: those whose ids count, () for none; None for all."""
+    shared = Counter(text_form(text) for _, text in options)
+    texts = {key: oid for oid, text in options if (key := text_form(text)) and shared[key] == 1}
+    ids = {id_form(oid): oid for oid, _ in (options if shown is None else shown)}
+    return OptionNames(ids, texts, id_form, text_form, plain)
+
+
+def answer_names(
+    config: Config, options: Sequence[tuple[str, str]], shown: Sequence[tuple[str, str]] | None = None
+) -> OptionNames:
+    """The names of the options of a question, as its debate's edition reads them; see `option_names`.
+
+    The texts of an open question's options are answers, brackets and all. A question's own options cannot merge, so
+    brackets around a reply are only decoration there, unless an option has such itself.
+    """
+    if config.edition == 1:
+        return option_names(options, shown=shown, text_form=normalise)
+    return option_names(options, shown=shown, plain=bool(config.task.options))
 
 
 def seats_ask(state: State, kind: str) -> tuple[Ask, ...]:
@@ -112,10 +176,8 @@ def seats_ask(state: State, kind: str) -> tuple[Ask, ...]:
     return tuple(Ask(seat.agent, kind) for seat in state.config.voters)
 
 
-def cast_choice(
-    box: BallotBox, agent: str, answer: Answer, options: Mapping[str, str], choices: tuple[str, ...]
-) -> BallotBox:
-    """Put one seat's answer into the box: a choice names an option by id, or by its normalised text."""
+def cast_choice(box: BallotBox, agent: str, answer: Answer, names: OptionNames, choices: tuple[str, ...]) -> BallotBox:
+    """Put one seat's answer into the box: a choice names an option by its id or its text."""
     if answer.status == "missing":
         return box.miss(agent, answer.cause)
     if answer.status == "invalid":
@@ -124,19 +186,8 @@ def cast_choice(
     notes = str(reply.get("notes") or reply.get("reasoning") or "")[:2000]
     if len(choices) == 1 and normalise(choices[0]) == "abstain":
         return box.abstain(agent, notes)
-    named = tuple(options.get(normalise(choice), choice) for choice in choices)
+    named = tuple(names.find(choice) or choice for choice in choices)
     return box.cast(agent, named, subject=box.subject, notes=notes, confidence=reply.get("confidence"))[0]
-
-
-def option_index(options: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Normalised id or text → option id. An id wins over another option's text; a text that two share names neither."""
-    return {**text_index(options), **{normalise(oid): oid for oid, _ in options}}
-
-
-def text_index(options: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Normalised text → option id, for free positions: they name no ids, and must not be read as one."""
-    shared = Counter(normalise(text) for _, text in options)
-    return {key: oid for oid, text in options if (key := normalise(text)) and shared[key] == 1}
 
 
 def judged_choice(state: State) -> str | None:
@@ -146,8 +197,7 @@ def judged_choice(state: State) -> str | None:
         return None
     replies = closed.valid()
     choice = next((str(reply.get("choice", "")) for reply in replies.values()), "")
-    word = normalise(choice)
-    return None if word == "none" else option_index(closed.stage.options).get(word)
+    return None if normalise(choice) == "none" else answer_names(state.config, closed.stage.options).find(choice)
 
 
 def poll_outcome(state: State, box: BallotBox) -> Outcome:

@@ -7,7 +7,8 @@ seat that is asked later in a round is shown the same as one that was asked firs
 An open question stays open: an answer of a later round that is none of the options so far becomes one.
 
 The decision is the policy's verdict, not a rule's: `approved` is the one answer with the greatest share, where the
-policy does not abstain. The quorum is one of the seats that were asked. Seats that the policy left out are missing
+policy does not abstain. Where it does, as with an answer that it holds less likely than one that nobody gave, there is
+no decision, and the fallbacks have their turn. The quorum is one of the seats that were asked. Seats that the policy left out are missing
 (`not_asked`), and every other ballot is accounted for as in every debate; the one that counts as a seat's vote is its
 latest, and the verdict, which may pool several, is in `content.policy` with its shares.
 """
@@ -15,7 +16,8 @@ latest, and the verdict, which may pool several, is in `content.policy` with its
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from ..ballots import BallotBox
@@ -28,7 +30,7 @@ from ..state import Ask, Closed, Stage, State, whole_rounds
 from ..stopping import Stop
 from ..topology import order
 from .answer import AnswerProtocol, check_options
-from .base import cast_choice, normalise
+from .base import OptionNames, answer_form, cast_choice, normalise, option_names
 
 __all__ = ["GuidedProtocol", "debated_of"]
 
@@ -77,16 +79,15 @@ class GuidedProtocol(AnswerProtocol):
         if state.config.task.options:
             return super().live(state, so_far)
         options = self.options(state)
-        index = {_said_key(text): oid for oid, text in options}
-        index |= {_said_key(oid): oid for oid, _ in so_far.stage.options}  # a later id cannot have been meant
+        names = _names(state, options, so_far.stage.options)  # a later id cannot have been meant
         box = BallotBox.open(self.options_digest(state), tuple(oid for oid, _ in options), state.config.electorate)
         for ask, answer in so_far.answers.items():
             said = str((answer.reply or {}).get("answer", ""))
-            chosen = "abstain" if normalise(said) == "abstain" else index.get(_said_key(said))
-            if answer.status == "valid" and chosen is None:
+            abstains = normalise(said) == "abstain"
+            if answer.status == "valid" and not abstains and names.find(said) is None:
                 box = box.spoil(ask.agent, "unknown_option")
             else:
-                box = cast_choice(box, ask.agent, answer, {}, (str(chosen),))
+                box = cast_choice(box, ask.agent, answer, names, (said,))
         return box
 
     def options_digest(self, state: State) -> str:
@@ -139,7 +140,10 @@ class GuidedProtocol(AnswerProtocol):
 
     def verdict(self, state: State) -> Verdict:
         """What the policy makes of it now."""
-        return _policy(state).decide(self.debated(state), _learned(state))
+        verdict = _policy(state).decide(self.debated(state), _learned(state))
+        if state.config.edition > 1:
+            return verdict
+        return replace(verdict, abstained=not verdict.tied or verdict.confidence < _policy(state).abstain_below)
 
     def quorum(self, state: State) -> int:
         asked = {ask.agent for closed in self.polls(state) for ask in closed.stage.asks}
@@ -205,23 +209,29 @@ class GuidedProtocol(AnswerProtocol):
             for closed in self.polls(state):
                 if before is not None and closed.stage.round >= before:
                     break
-                known = {_said_key(text) for _, text in options} | {_said_key(oid) for oid, _ in closed.stage.options}
+                names = _names(state, options, closed.stage.options)
                 fresh: dict[str, str] = {}
                 for reply in closed.valid().values():
                     said = str(reply.get("answer", "")).strip()
-                    name = _said_key(said)
-                    later = closed.stage.kind == "discuss" and _ID.fullmatch(name)  # an id that nobody was shown
-                    if name and normalise(said) != "abstain" and name not in known and not later:
+                    name = names.text_form(said)
+                    later = closed.stage.kind == "discuss" and _ID.fullmatch(names.id_form(said))  # shown to nobody
+                    if name and normalise(said) != "abstain" and names.find(said) is None and not later:
                         fresh[name] = min(said, fresh.get(name, said))
                 options += [(f"o{n}", fresh[name]) for n, name in enumerate(sorted(fresh), start=len(options) + 1)]
             state.memo[key] = tuple(options)
         return cast("tuple[tuple[str, str], ...]", state.memo[key])
 
 
-def _said_key(text: str) -> str:
-    """The form in which two open answers count as the same. Brackets stay: [0, 1) is not (0, 1)."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.split()).strip(" \"'`*_.,;:!?")
+def _names(state: State, options: Sequence[tuple[str, str]], shown: Sequence[tuple[str, str]]) -> OptionNames:
+    """What names an option of an open question; `shown`: the options whose ids a seat can have meant."""
+    if state.config.edition == 1:
+        return option_names(options, shown=shown, id_form=_first_form, text_form=_first_form)
+    return option_names(options, shown=shown)
+
+
+def _first_form(text: str) -> str:
+    """The form of ids and answers alike under edition 1."""
+    return answer_form(text).lstrip(" \"'`*_.,;:!?")
 
 
 _THRESHOLD = "greatest share"

@@ -29,7 +29,7 @@ from ..proposal import RISK_KINDS, STOP_CONDITION_KINDS
 from ..rules import decide, parse_rule
 from ..state import Answer, Ask, Closed, Stage, State
 from ..stopping import DebateView, Stop
-from .base import MOTION, ByRule, cast_choice, normalise, option_index, poll_view, seats_ask
+from .base import MOTION, ByRule, cast_choice, normalise, option_names, poll_view, seats_ask
 from .subject import subject_body
 
 __all__ = ["MotionProtocol", "Version"]
@@ -147,13 +147,13 @@ class MotionProtocol(ByRule):
         box = BallotBox.open(
             str(closed.stage.subject["digest"]), tuple(o for o, _ in options), state.config.electorate, {}
         )
-        index = option_index(options)
+        names = option_names(options, text_form=normalise)
         for ask, answer in closed.answers.items():
             choices = tuple(str(c) for c in (answer.reply or {}).get("choices") or ())
-            if answer.status == "valid" and choices and index.get(normalise(choices[0])) == own.get(ask.agent, ""):
+            if answer.status == "valid" and choices and names.find(choices[0]) == own.get(ask.agent, ""):
                 box = box.spoil(ask.agent, "self_vote")
             else:
-                box = cast_choice(box, ask.agent, answer, index, choices[:1])
+                box = cast_choice(box, ask.agent, answer, names, choices[:1])
         outcome = decide(parse_rule("plurality"), box.close("not_asked"), quorum=1, tie="earliest")
         if outcome.winner is None:
             return 0, "order"
@@ -211,12 +211,11 @@ class MotionProtocol(ByRule):
         return sorted(found)
 
     def ballots(self, state: State, closed: Closed) -> BallotBox:
-        names = tuple(oid for oid, _ in MOTION)
-        box = BallotBox.open(str(closed.stage.subject["digest"]), names, state.config.electorate, {})
+        words = tuple(oid for oid, _ in MOTION)
+        box = BallotBox.open(str(closed.stage.subject["digest"]), words, state.config.electorate, {})
+        names = option_names(MOTION)
         for ask, answer in closed.answers.items():
-            box = cast_choice(
-                box, ask.agent, answer, {n: n for n in names}, (str((answer.reply or {}).get("decision", "")),)
-            )
+            box = cast_choice(box, ask.agent, answer, names, (str((answer.reply or {}).get("decision", "")),))
         return box
 
     def live(self, state: State, so_far: Closed) -> BallotBox:
