@@ -40,6 +40,7 @@ release-check: lint test
 	$(BIN)/python evals/perf/bench.py
 	MADFLOW_SCHEDULES=10000 $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_budget_schedules.py
 	$(BIN)/python -m madflow.testing.simulation --seeds 100000
+	MADFLOW_SWEEP=full $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_kill_and_resume.py
 	MADFLOW_SWEEP=full $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_takeover.py
 	MADFLOW_SWEEP=full $(BIN)/python -m pytest -p no:langsmith_plugin -s tests/faults/test_commit_*.py
 
