@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from madflow.core.linear import solve
 from madflow.core.policies import Debated, Said
 from madflow.errors import ConfigError
 from madflow.evals.special import simulations
@@ -19,7 +20,7 @@ from madflow.testing.panels.behaviour import chances_of
 from madflow.testing.panels.calibration import Deviation, calibration_report, crossed_report, halves, measures, worst
 from madflow.testing.panels.fitting import course_of, fit
 from madflow.testing.panels.histogram import histogram, pattern_of
-from madflow.testing.panels.logit import Case, fit_logit, solve
+from madflow.testing.panels.logit import Case, fit_logit
 from madflow.testing.panels.model import AgentModel, Course, PanelModel, Persuasion, QuestionKind, agents
 from madflow.testing.panels.simulate import simulate
 

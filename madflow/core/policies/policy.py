@@ -161,7 +161,7 @@ class Policy:
             learned = learn_disputed((debated.votes(1), debated.choices) for debated in known)
             if self.ask != "all":
                 learned = replace(learned, rank=learned.ranked())
-        if self.ask.startswith("urn:") or self.round_price:
+        if self.weighing == "reliability" or self.ask.startswith("urn:") or self.round_price:
             learned = replace(learned, urn=learn_urn(known))
         return learned
 
@@ -311,7 +311,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
         Policy("reliable", weighing="reliability"),
         Policy(
             "robust",
-            ask="urn:0.005",
+            ask="urn:0.003",
             ask_first=2,
             ask_whole=3,
             go_on="confident:0.7",

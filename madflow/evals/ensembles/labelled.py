@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ...core.linear import solve
 from ...core.same import Group
 from ...errors import ConfigError
 from .reviews import Pull
@@ -86,26 +87,11 @@ def logistic(rows: Sequence[tuple[tuple[float, ...], bool]], ridge: float = _RID
                 slope[i] += (outcome - chance) * features[i]
                 for j in range(size):
                     bend[i][j] += chance * (1 - chance) * features[i] * features[j]
-        step = _solved(bend, slope)
+        step = solve(bend, slope)
         weights = [weight + change for weight, change in zip(weights, step, strict=True)]
         if max(map(abs, step)) <= _CLOSE:
             break
     return tuple(weights)
-
-
-def _solved(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
-    """Gaussian elimination; the matrix is positive definite, so no pivot is 0."""
-    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
-    size = len(rows)
-    for i in range(size):
-        for below in range(i + 1, size):
-            factor = rows[below][i] / rows[i][i]
-            rows[below] = [a - factor * b for a, b in zip(rows[below], rows[i], strict=True)]
-    solution = [0.0] * size
-    for i in reversed(range(size)):
-        known = math.fsum(rows[i][j] * solution[j] for j in range(i + 1, size))
-        solution[i] = (rows[i][size] - known) / rows[i][i]
-    return solution
 
 
 def _chance(weights: Sequence[float], features: Sequence[float]) -> float:

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ...core.linear import solve
 from ...errors import ConfigError
 from .behaviour import chances_of
 
-__all__ = ["Case", "fit_logit", "solve"]
+__all__ = ["Case", "fit_logit"]
 
 _STEPS_MAX: Final = 50
 _HALVINGS_MAX: Final = 30
@@ -61,26 +62,6 @@ def fit_logit(cases: Sequence[Case], size: int, ridge: float = 1.0) -> list[floa
     raise ConfigError(
         f"the logit has no maximum after {_STEPS_MAX} steps (cases={len(cases)}); raise the ridge ({ridge})"
     )
-
-
-def solve(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
-    """x with matrix · x = right, by elimination with the greatest pivot. Raises ConfigError where it is singular."""
-    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
-    size = len(rows)
-    for place in range(size):
-        pivot = max(range(place, size), key=lambda row: abs(rows[row][place]))
-        if rows[pivot][place] == 0:
-            raise ConfigError(f"a system of {size} equations is singular at the unknown {place}; raise the ridge")
-        rows[place], rows[pivot] = rows[pivot], rows[place]
-        for row in range(place + 1, size):
-            factor = rows[row][place] / rows[place][place]
-            if factor:
-                rows[row] = [a - factor * b for a, b in zip(rows[row], rows[place], strict=True)]
-    found = [0.0] * size
-    for place in reversed(range(size)):
-        known = sum(rows[place][later] * found[later] for later in range(place + 1, size))
-        found[place] = (rows[place][size] - known) / rows[place][place]
-    return found
 
 
 def _chances(case: Case, beta: Sequence[float]) -> tuple[list[float], float]:
