@@ -1,6 +1,7 @@
 """Random schedules of whole debates under a greedy provider: the harness behind test_budget_schedules.py.
 
-A schedule is a function of its seed: panel, protocol, rule, caps, what the provider does, and where the process dies.
+A schedule is a function of its seed: panel, protocol, rule or policy, caps, what the provider does, and where the
+process dies.
 Most die in this process (`Crash`); every fifth runs in forked children that are killed by SIGKILL. A schedule is
 resumed until it lands, and its outcome is compared with the bill that the provider kept for itself.
 
@@ -32,6 +33,7 @@ from panels import IN_MEMORY, warm_up
 
 from madflow.core.limits import Limits
 from madflow.core.messages import Agent
+from madflow.core.policies import POLICIES, Policy, Reliabilities
 from madflow.core.proposal import Proposal, check_digests
 from madflow.debate.run import Pending, Progress, replay, run
 from madflow.debate.setup import Debate
@@ -139,6 +141,19 @@ class Schedule:
             for _ in range(drawn.randint(0, LIVES_MAX - 1))
         ]
         self.cancel_at = drawn.randint(2, 60) if drawn.random() < 0.15 else 0
+        if protocol == "answer" and drawn.random() < 0.5:
+            self.guide(drawn, [agent for agent, _ in voters])
+
+    def guide(self, drawn: random.Random, voters: list[str]) -> None:
+        """Put the debate under a policy in place of a rule: a ready one, or one that asks one by one in every round."""
+        own = Policy("own", ask="lead:3", go_on="unanimous", rounds_max=3, pool=drawn.choice(["last", "all"]))
+        policy = drawn.choice([*POLICIES.values(), own])
+        known = Reliabilities({agent: drawn.choice([0.2, 0.5, 0.9]) for agent in voters})
+        learned = replace(known, rank=known.ranked()) if drawn.random() < 0.5 else None
+        rounds = min(self.debate.rounds, policy.rounds_max)
+        agents = tuple(replace(agent, weight=1) for agent in self.debate.agents)
+        guided = {"policy": policy, "learned": learned, "rule": "", "stop": "", "rounds": rounds}
+        self.debate = replace(self.debate, agents=agents, **guided)
 
     def afford(self, error: BudgetTooSmall) -> None:
         """Raise the cap that was named: to exactly what is needed, or to up to twenty times as much."""
@@ -204,6 +219,7 @@ class Schedule:
         again = replay(self.folder / "ledger.db", self.debate.id)
         assert again.to_json() == data, "the replay differs"
         figures["calls"] += len(charges)
+        figures["under a policy"] += self.debate.policy is not None
         figures[f"stop {proposal.decision.stop_reason}"] += 1
         figures[f"result {proposal.decision.result}"] += 1
         lost = self.unaffordable()

@@ -38,5 +38,5 @@ def test_the_bill_never_exceeds_a_cap_and_every_schedule_lands() -> None:
     shown = "\n".join(f"seed {seed}: {trace}" for seed, trace in failures[:3])
     assert not failures, f"{len(failures)} of {share * PROCESSES} schedules failed; the first:\n{shown}"
     figures = [part["figures"] for part in found]
-    for name in ("crash", "sigkill", "stop budget_exceeded", "stop cancelled", "result approved"):
+    for name in ("crash", "sigkill", "stop budget_exceeded", "stop cancelled", "result approved", "under a policy"):
         assert sum(part.get(name, 0) for part in figures), f"no schedule came to {name!r}: the harness lost its teeth"
