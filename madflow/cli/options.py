@@ -182,11 +182,17 @@ def check_root(root: str) -> Path:
 
 
 def check_out(path: Path) -> None:
-    """Refuse, before the first call, a file that could not be written at the end."""
+    """Refuse, before the first call, a file that could not be written at the end, or that is no file at all."""
     folder = path.parent
+    try:
+        there, is_file, is_folder = path.exists(), path.is_file(), folder.is_dir()
+    except OSError as error:
+        raise ConfigError(f"--out {str(path)[:120]}: {error.strerror or error}; name another file") from error
     if path.is_dir():
         raise ConfigError(f"--out {path}: is a folder; name a file in it")
-    if not folder.is_dir():
+    if there and not is_file:
+        raise ConfigError(f"--out {path}: is a device or a pipe, which the file would replace; name a file")
+    if not is_folder:
         raise ConfigError(f"--out {path}: there is no folder {folder}; create it, or name another file")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {path}: the folder {folder} cannot be written to; name another file")
