@@ -29,6 +29,7 @@ __all__ = ["command", "list_", "predict", "report", "run"]
 
 _LINE_EVERY_S: Final = 5.0
 _PATHS: Final = click.Path(path_type=Path)
+_STDOUT: Final = "-"
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 _workers_option = click.option(
@@ -163,36 +164,63 @@ def report(results: Path, out: Path | None, as_json: bool) -> None:
 
 
 @command.command("predict")
-@click.option("--recorded", metavar="DIR", required=True, type=_PATHS, help="A folder with *.jsonl.gz, or one file.")
+@click.option(
+    "--recorded",
+    metavar="DIR",
+    multiple=True,
+    required=True,
+    type=_PATHS,
+    help="A folder with *.jsonl.gz, or one file; may be repeated.",
+)
 @click.option("--policy", metavar="NAME", default="robust", show_default=True, help="A policy, or another arm.")
-@click.option("--out", metavar="FILE", required=True, type=_PATHS, help="Predictions, one JSON line a debate.")
+@click.option(
+    "--out", metavar="FILE", required=True, type=_PATHS, help="Predictions, one JSON line a debate; - is stdout."
+)
 @_workers_option
 @_json_option
 @_quiet_option
-def predict(*, recorded: Path, policy: str, out: Path, workers: int | None, as_json: bool, quiet: bool) -> None:
+def predict(
+    *, recorded: tuple[Path, ...], policy: str, out: Path, workers: int | None, as_json: bool, quiet: bool
+) -> None:
     """Say what a policy makes of recorded debates.
 
-    Gold, condition and adversary flags may be missing from them, and are not read. FILE appears whole, or not at all.
+    Gold, condition and adversary flags may be missing from them, and are not read. FILE appears whole, or not at all;
+    with `--out -` the predictions alone are on stdout.
     """
-    from ..errors import ConfigError
     from ..evals.pool import cores
     from ..evals.predict import predict as predict_all
-    from ..evals.predict import recorded_files
 
-    check_out(out)
-    if out.exists() and any(out.samefile(file) for file in recorded_files(recorded)):
-        raise ConfigError(f"--out {out} is one of the recordings; give the predictions a file of their own")
+    file = None if str(out) == _STDOUT else out
+    if file is None and as_json:
+        raise click.UsageError("--json and --out - both want stdout; name a file with --out, or leave out --json")
+    if file is not None:
+        _check_predictions(file, recorded)
     began = time.monotonic()
-    with _progress(quiet=quiet, interrupted=f"{out} was not written") as show:
+    with _progress(quiet=quiet, interrupted=f"{out} was not written" if file else "nothing was written") as show:
         found = predict_all(recorded, policy, workers=workers or cores(), on_progress=show)
-    write_lines(out, (json.dumps(one, ensure_ascii=False, allow_nan=False) for one in found))
+    write_lines(file, (json.dumps(one, ensure_ascii=False, allow_nan=False) for one in found))
     abstained = sum(one["abstained"] for one in found)
     if as_json:
         elapsed = round(time.monotonic() - began, 3)
         body = {"out": str(out), "policy": policy, "debates": len(found), "abstained": abstained, "elapsed_s": elapsed}
         print_text(json_text(body))
-    else:
+    elif file is not None:
         print_text(f"{len(found)} predictions by {policy}, {abstained} of them abstained: {out}\n")
+    elif not quiet:
+        note(f"{len(found)} predictions by {policy}, {abstained} of them abstained")
+
+
+def _check_predictions(out: Path, recorded: Sequence[Path]) -> None:
+    """Refuse, before anything is read, a file that cannot be written, or that is a recording."""
+    from ..errors import ConfigError
+    from ..evals.predict import recorded_files
+
+    check_out(out)
+    files = recorded_files(recorded)
+    if out.exists() and any(out.samefile(file) for file in files):
+        raise ConfigError(f"--out {out} is one of the recordings; give the predictions a file of their own")
+    if out.suffix == ".gz":
+        raise ConfigError(f"--out {out}: predictions are written uncompressed; name a file without .gz")
 
 
 def _command_line(

@@ -2,7 +2,7 @@
 
     {"task_id", "run", "answer", "abstained", "confidence", "stop_reason", "rounds", "calls", "tokens"}
 
-in the order of files and rows. `answer` is the option's letter where there are options, else the answer as the
+in the order of folders, files and rows. `answer` is the option's letter where there are options, else the answer as the
 recording spells it most often (1/4, where its normal form is 0.25); null where there is none. `tokens` are
 characters / 4 of every prompt and reply that the policy asked for.
 
@@ -13,14 +13,16 @@ seats, nor on the order of rows and seats.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigError, MadflowError
+from ..prompts import nearest
 from .arms import ARMS
 from .loading import load_files
-from .runner import Progress
+from .pool import Progress
+from .scoring import stem
 from .work import Failure, Item, Made, cut, outcomes_of, perform
 
 if TYPE_CHECKING:
@@ -32,24 +34,39 @@ __all__ = ["predict", "recorded_files"]
 _ENDING: Final = ".jsonl.gz"
 
 
-def recorded_files(path: Path) -> list[Path]:
-    """The *.jsonl.gz of a folder, by name; a file is taken as it is.
+def recorded_files(recorded: Path | Sequence[Path]) -> list[Path]:
+    """The *.jsonl.gz of one folder or several, by name, in the order of the folders; a file is taken as it is.
 
     Raises:
-        ConfigError: there is nothing at the path, or no such file in the folder.
+        ConfigError: there is nothing at a path, or no such file in a folder; two files of one name, which predictions
+            could not tell apart.
     """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ConfigError(f"{path}: no such folder; name the one that holds the recordings")
-    found = sorted(one for one in path.iterdir() if one.name.endswith(_ENDING) and one.is_file())
+    found: dict[str, Path] = {}
+    for place in [recorded] if isinstance(recorded, Path) else recorded:
+        for file in _files(place):
+            name = stem(file.name)
+            if name in found:
+                raise ConfigError(f"{file} and {found[name]} have one name; rename or leave out one of them")
+            found[name] = file
+    return list(found.values())
+
+
+def _files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise ConfigError(f"{place}: no such folder; name the one that holds the recordings")
+    try:
+        found = sorted(one for one in place.iterdir() if one.name.endswith(_ENDING) and one.is_file())
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be listed ({error.strerror or error}); check its permissions") from error
     if not found:
-        raise ConfigError(f"{path}: holds no *{_ENDING}; compress the recordings, or name one file")
+        raise ConfigError(f"{place}: holds no *{_ENDING}; compress the recordings, or name one file")
     return found
 
 
 def predict(
-    path: Path,
+    recorded: Path | Sequence[Path],
     policy: str = "robust",
     *,
     workers: int = 1,
@@ -58,17 +75,18 @@ def predict(
     """What a policy makes of recorded debates, one entry a debate.
 
     Args:
-        path: a folder with *.jsonl.gz, or one file.
+        recorded: a folder with *.jsonl.gz, or one file; or several of them.
         policy: the name of a policy, or of any other arm.
         workers: processes.
 
     Raises:
-        ConfigError: an unknown policy, no recordings, or a row that cannot be read; names file and line.
+        ConfigError: an unknown policy, no recordings, two files of one name, or a row that cannot be read; names file
+            and line.
         MadflowError: a run could not be held again, or a worker process died. There is then no prediction at all.
     """
     if policy not in ARMS:
-        raise ConfigError(f"there is no policy {policy!r}; there are {', '.join(ARMS)}")
-    loaded = load_files(recorded_files(path), workers, scored=False, on_progress=on_progress)
+        raise ConfigError(f"there is no policy {policy!r}{nearest(policy, ARMS)}; there are {', '.join(ARMS)}")
+    loaded = load_files(recorded_files(recorded), workers, scored=False, on_progress=on_progress)
     rows = [row for of_file in loaded for row in of_file]
     items = [Item(str(number), policy, tuple(run)) for number, run in enumerate(cut(rows))]
     made: dict[str, Outcome] = {}

@@ -174,3 +174,55 @@ def test_all_of_nothing_is_no_success(cli: Cli) -> None:
     write(Path("other/unknown.jsonl.gz"), samples())
     refused = cli("eval", "run", "all", "--recorded", "other")
     assert refused.code == 2 and "no suite has all of its files" in refused.err
+
+
+def test_predictions_go_to_stdout(cli: Cli, recorded: str) -> None:
+    """Would catch a file called `-`, a summary or progress between the lines, and two documents on one stdout."""
+    to_file = cli("eval", "predict", "--recorded", recorded, "--policy", "vote", "--out", "p.jsonl", "--workers", "1")
+    assert to_file.code == 0
+    piped = cli("eval", "predict", "--recorded", recorded, "--policy", "vote", "--out", "-", "--workers", "1")
+    assert piped.code == 0 and piped.out == Path("p.jsonl").read_text()
+    assert "4 predictions by vote" in piped.err and not Path("-").exists()
+    silent = cli("eval", "predict", "--recorded", recorded, "--policy", "vote", "--out", "-", "-q", "--workers", "1")
+    assert (silent.out, silent.err) == (piped.out, "")
+    both = cli("eval", "predict", "--recorded", recorded, "--out", "-", "--json")
+    assert (both.code, both.out) == (2, "") and "both want stdout" in both.err
+
+
+def test_nothing_is_on_stdout_where_a_row_cannot_be_read(cli: Cli, recorded: str) -> None:
+    """Would catch lines that are printed as they are made: a reader would take them for all."""
+    write(Path("recorded/later.jsonl.gz"), [{"agents": "nobody"}])
+    ran = cli("eval", "predict", "--recorded", recorded, "--out", "-", "--workers", "1")
+    assert (ran.code, ran.out) == (2, "") and "later.jsonl.gz:1" in ran.err
+
+
+def test_predictions_of_several_folders(cli: Cli, recorded: str) -> None:
+    """Would catch all but the last --recorded ignored, and rows of two files of one name taken for each other."""
+    write(Path("more/crowd_other.jsonl.gz"), samples(count=3))
+    folders = ["--recorded", recorded, "--recorded", "more", "--policy", "vote", "--workers", "1"]
+    ran = cli("eval", "predict", *folders, "--out", "p.jsonl")
+    assert ran.code == 0 and ran.out.startswith("7 predictions by vote")
+    lines = [json.loads(line) for line in Path("p.jsonl").read_text().splitlines()]
+    assert [line["run"] for line in lines] == ["crowd_made"] * 4 + ["crowd_other"] * 3
+    write(Path("more/crowd_made.jsonl.gz"), samples())
+    for again in ("more", "recorded/crowd_made.jsonl.gz"):
+        refused = cli("eval", "predict", "--recorded", recorded, "--recorded", again, "--out", "p.jsonl")
+        assert refused.code == 2 and "recorded/crowd_made.jsonl.gz have one name" in refused.err
+    Path("more/crowd_made.jsonl.gz").unlink()
+    taken = cli("eval", "predict", "--recorded", recorded, "--recorded", "more", "--out", "more/crowd_other.jsonl.gz")
+    assert taken.code == 2 and "is one of the recordings" in taken.err
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("/dev/null", "is a device or a pipe"),
+        ("p.jsonl.gz", "predictions are written uncompressed"),
+        ("a" * 300, "File name too long"),
+        (".", "is a folder"),
+    ],
+)
+def test_predictions_go_into_a_file_that_can_be_one(out: str, said: str, cli: Cli, recorded: str) -> None:
+    """Would catch a device that is replaced by a file, plain text under a compressed name, a traceback."""
+    refused = cli("eval", "predict", "--recorded", recorded, "--out", out, "--workers", "1")
+    assert (refused.code, refused.out) == (2, "") and said in refused.err
