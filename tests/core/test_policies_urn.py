@@ -90,7 +90,7 @@ def log_posterior(run: list[Debated], urn: Urn, level: float, slope: float, pull
     pairs = [(0.0, 0.0, "AA"), (0.0, 0.0, "AB")]
     for one in run:
         said = one.rounds[0] if one.rounds else ()
-        texts = [s.text for s in said if s.text]
+        texts = [s.text for s in said if s.text and s.answer]
         lengths = [math.log1p(len(text)) for text in texts]
         both = [texts[i] == texts[j] for i in range(len(texts)) for j in range(i)]  # one word each, the same or not
         alike = [math.log(2 / 1 if same else 1 / 3) for same in both]

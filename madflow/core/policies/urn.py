@@ -18,7 +18,7 @@ contributes α^k / (α (α + 1) … (α + n − 1)): the order of votes cancels,
 votes only does not bias it. In logits this is a logistic regression of "new" on x and y with the offset −log n, so it
 is concave and Newton's method finds its only maximum. The prior is one pair of average replies that agreed and one that
 did not, which makes the chance to agree, 1 / (1 + α), Beta(2, 2); b and c are normal, 0 ± 1. Without texts both are 0,
-and where fewer than two replies have a text y counts as ȳ.
+and where fewer than two votes have a text y counts as ȳ. Replies that are no vote show nothing.
 
 The odds that two replies agree are 1 / α. `Urn.ease` is the log of these odds against the run's: by how much easier
 than usual the panel finds this question, as far as its wording shows that, whoever agrees with whom.
@@ -155,7 +155,7 @@ def _within(exponent: float) -> float:
 
 def _signs(replies: Sequence[Said]) -> _Signs:
     """What the wording of replies shows: (mean log length, mean log likeness of two); None where there is none."""
-    texts = [said.text for said in replies if said.text]
+    texts = [said.text for said in replies if said.text and said.answer is not None]
     words = [frozenset(_WORD.findall(text.casefold())) for text in texts]
     alike = [math.log((1 + len(one & two)) / (1 + len(one ^ two))) for one, two in combinations(words, 2)]
     lengths = [math.log1p(len(text)) for text in texts]
