@@ -93,7 +93,7 @@ class Config(Frozen):
     task: Task
     protocol: Literal["answer", "proposal", "review"] = "answer"
     crew: str = "generic"
-    seats: tuple[Seat, ...] = Field(min_length=1, max_length=64)
+    seats: tuple[Seat, ...] = Field(min_length=1, max_length=257)  # 256 with ballots and a judge
     rule: str = "majority"
     tie: Literal["none", "judge", "earliest"] = "none"
     faulty: int = Field(default=0, ge=0)

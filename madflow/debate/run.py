@@ -181,7 +181,8 @@ async def _drive(session: Session, human: Human | None) -> Proposal | Pending:
                 asked += 1
                 await _ask_human(session, human)
             continue
-        config = {"recursion_limit": 4 * session.config.rounds + 50}
+        rounds, seats = session.config.rounds, len(session.config.seats)
+        config = {"recursion_limit": (4 + seats) * rounds + 50}  # a policy may ask one seat at a time
         await graph.ainvoke({"debate_id": session.config.debate_id, "next": step}, config, context=context)
     if session.proposal is not None:
         return session.proposal.model_copy(update={"usage": usage_report(session.stream)})
