@@ -5,6 +5,7 @@ Only what the loader uses is checked; other fields pass. The schema stands in do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import ascii_uppercase
@@ -66,11 +67,7 @@ def checked(value: Any, where: str, stem: str, models: Sequence[str] | None) -> 
             'every row lists its agents with their "rounds"; a file of votes opens with {"models": [..]}',
         )
     agents = _agents(row) if "agents" in row else _voters(row, models or ())
-    identities = [agent.identity for agent in agents]
-    if not agents or len(agents) > SEATS_MAX or len(set(identities)) < len(identities):
-        row.refuse(
-            "agents", f"{len(agents)} agents, ids {identities[:8]}", f"there are 1 to {SEATS_MAX}, each with its own id"
-        )
+    _check_seats(row, agents)
     count = row.number("n_options")
     return Line(
         task_id=row.text("task_id") or where,
@@ -84,6 +81,17 @@ def checked(value: Any, where: str, stem: str, models: Sequence[str] | None) -> 
         agents=agents,
         meta=row.get("meta", dict, {}),
     )
+
+
+def _check_seats(row: _Fields, agents: Sequence[Agent]) -> None:
+    name = "agents" if "agents" in row else "votes"
+    if not 1 <= len(agents) <= SEATS_MAX:
+        row.refuse(name, f"{len(agents)} seats", f"there are 1 to {SEATS_MAX}; leave some out, or split the row")
+    counts = Counter(agent.identity for agent in agents)
+    identity, count = counts.most_common(1)[0]
+    if count > 1:
+        named = " of model ".join(filter(None, identity.split("\x00")))
+        row.refuse(name, f"{count} are called {named[:60]}", "give each its own id")
 
 
 class _Fields:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from madflow.evals import work
+
 from .conftest import Cli
 
 PREDICTED = ["task_id", "run", "answer", "abstained", "confidence", "stop_reason", "rounds", "calls", "tokens"]
@@ -76,12 +78,16 @@ def test_run_all_takes_what_is_there_and_says_what_is_not(cli: Cli, recorded: st
     assert "suite panels is left out" in ran.err
 
 
-def test_a_run_with_failed_work_says_so(cli: Cli) -> None:
+def test_a_run_with_failed_work_says_so(cli: Cli, recorded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would catch a script that takes figures with failed work for complete ones."""
-    write(Path("recorded/crowd_made.jsonl.gz"), samples(count=1, seats=65))
-    ran = cli("eval", "run", "sampling", "--recorded", "recorded", "--workers", "1")
+
+    def failing(arm: Any, rows: Any) -> Any:
+        raise ValueError("no arm of mine")
+
+    monkeypatch.setattr(work, "run_arm", failing)
+    ran = cli("eval", "run", "sampling", "--recorded", recorded, "--workers", "1")
     assert ran.code == 1
-    assert "FAILED" in ran.out and "64" in ran.err
+    assert "FAILED" in ran.out and "failed: ValueError: no arm of mine" in ran.err
     assert Path("results/sampling/results.json").is_file()
 
 

@@ -171,7 +171,7 @@ REFUSED = [
         [{"agents": [{"rounds": ["x"]}, {"id": 1, "rounds": [3]}]}],
         r"bad.jsonl:1 field agents\[1\] field rounds: found '3'",
     ),
-    ([{"agents": [{"id": "a", "rounds": []}, {"id": "a", "rounds": []}]}], "each with its own id"),
+    ([{"agents": [{"id": "a", "rounds": []}, {"id": "a", "rounds": []}]}], "2 are called a; give each its own id"),
     ([{"agents": [{"id": "a", "rounds": ["x"] * 65}]}], "65 rounds; the limit is 64"),
     ([{"agents": [{"id": "a", "rounds": ["x"]}], "options": ["one"]}], "field options: .* 2 to 26"),
     ([{"agents": [{"id": "a", "rounds": ["x"]}], "options": ["one", "two"], "gold": "C"}], "names no option"),
