@@ -35,8 +35,12 @@ class Lines:
         self._path = path
         try:
             self._file = path.open("a+b")
-            _sync_folder(path.parent)
-            self.entries = list(self._load())
+            try:
+                _sync_folder(path.parent)
+                self.entries = list(self._load())
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
             raise _cannot(path, error) from error
 
@@ -126,9 +130,13 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a folder while the block runs; the kernel lets go of it however this process ends.
 
     Raises:
-        MadflowError: another process holds it.
+        ConfigError: there can be no folder, or no file in it. MadflowError: another process holds it.
     """
-    with make_folder(folder).joinpath("lock").open("ab") as file:
+    try:
+        opened = make_folder(folder).joinpath("lock").open("ab")
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written to ({error.strerror or error}); name another --out") from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -151,11 +151,8 @@ def run_suites(
             _forget(out, prepared)
         for one in prepared:
             _claim(out / one.suite.name, _manifest(one, code, limit))
-        store = Store(out / _WORK, code.digest)
-        try:
+        with Store(out / _WORK, code.digest) as store:
             made = _work(prepared, store, workers, on_progress)
-        finally:
-            store.close()
         taken = _Taken(code, command, {"workers": workers, "limit": limit}, began)
         ran: dict[str, Ran] = {}
         on_progress(Progress(0, len(prepared), "scoring"))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..errors import MadflowError
@@ -153,8 +154,32 @@ class Store:
         self._made[item.key] = made
 
     def close(self) -> None:
+        """Close every file. Raises the first MadflowError of `Lines.close`, the others as its notes."""
+        failed: list[MadflowError] = []
         for file in self._files.values():
-            file.close()
+            try:
+                file.close()
+            except MadflowError as error:
+                failed.append(error)
+        self._files.clear()
+        if failed:
+            for other in failed[1:]:
+                failed[0].add_note(str(other))
+            raise failed[0]
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except MadflowError as second:
+            if error is None:
+                raise
+            for note in (str(second), *getattr(second, "__notes__", ())):
+                error.add_note(note)  # what went wrong first is what is to be told
 
     def _open(self, arm: str) -> Lines:
         if arm not in self._files:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from madflow.errors import MadflowError
-from madflow.evals.files import Lines, replace_file
+from madflow.errors import ConfigError, MadflowError
+from madflow.evals.files import Lines, replace_file, sole_writer
+from madflow.evals.work import Failure, Item, Store
 
 
 @contextmanager
@@ -54,3 +55,31 @@ def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
         for call in (lambda: lines.append("more than ten"), lines.close):
             with pytest.raises(MadflowError, match=r"a\.jsonl: cannot be written"):
                 call()
+
+
+def test_the_first_error_of_a_store_is_told(tmp_path: Path) -> None:
+    """Catches: closing that is heard in place of what went wrong before, files left open behind the first that fails."""
+    one, other = (Item(arm, arm, ()) for arm in ("one", "other"))
+    store = Store(tmp_path, "code" * 4)
+    with full_at(10):
+        for item in (one, other):
+            with pytest.raises(MadflowError, match=rf"{item.arm}\.jsonl: cannot be written"):
+                store.put(item, Failure("more than ten"))
+        with pytest.raises(MadflowError, match=r"one\.jsonl: cannot be written") as caught:
+            store.close()
+    assert [note.split(": ")[0].rsplit("/")[-1] for note in caught.value.__notes__] == ["other.jsonl"]
+    with full_at(10), pytest.raises(KeyError, match="went wrong first") as first, Store(tmp_path, "code" * 4) as store:
+        with pytest.raises(MadflowError):
+            store.put(one, Failure("more than ten"))
+        raise KeyError("went wrong first")
+    assert [note.split(": ")[0].rsplit("/")[-1] for note in first.value.__notes__] == ["one.jsonl"]
+    with Store(tmp_path, "code" * 4) as store:
+        store.put(one, Failure("more than ten"))
+    assert store.get(one) is None
+
+
+def test_a_folder_that_cannot_be_held_is_named(tmp_path: Path) -> None:
+    """Catches: a traceback where the lock cannot be opened."""
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot be written to \(Is a directory\)"), sole_writer(tmp_path):
+        pass
