@@ -58,7 +58,7 @@ def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
 
 
 def test_the_first_error_of_a_store_is_told(tmp_path: Path) -> None:
-    """Catches: closing that is heard in place of what went wrong before, files left open behind the first that fails."""
+    """Catches: closing heard in place of what went wrong before, files left open behind the first that fails."""
     one, other = (Item(arm, arm, ()) for arm in ("one", "other"))
     store = Store(tmp_path, "code" * 4)
     with full_at(10):

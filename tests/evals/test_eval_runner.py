@@ -12,7 +12,8 @@ from eval_rows import debates, write_folder, write_rows
 
 from madflow.core.policies import policy_named
 from madflow.errors import ConfigError, MadflowError, ResumeRefused
-from madflow.evals import metrics
+from madflow.evals import metrics, work
+from madflow.evals.arms import run_arm
 from madflow.evals.bootstrap import difference, estimate
 from madflow.evals.load import load_recorded
 from madflow.evals.records import outcomes
@@ -167,16 +168,23 @@ def test_what_changed_is_named_and_refused(folder: Path, tmp_path: Path) -> None
     assert read_results(out / "small") == after
 
 
-def test_what_fails_stays_in_the_denominator(folder: Path, tmp_path: Path) -> None:
+def test_what_fails_stays_in_the_denominator(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: a failed run that is dropped, which would raise the accuracy of whoever fails on hard questions."""
-    crowd = debates(runs=1, each=1)[0]
-    crowd["run"] = "too many"
-    crowd["agents"] = [{"id": f"a{n}", "rounds": ["The answer is (A)"]} for n in range(65)]
-    write_rows(folder / DEBATES, [*debates(), crowd])
+    hard = debates(runs=1, each=1)[0]
+    hard["run"] = "hard"
+    hard["agents"] = [{"id": f"a{n}", "rounds": ["The answer is (A)"]} for n in range(9)]
+    write_rows(folder / DEBATES, [*debates(), hard])
+
+    def failing(arm: Any, rows: Any) -> Any:
+        if rows[0].run == "hard":
+            raise ValueError("too hard")
+        return run_arm(arm, rows)
+
+    monkeypatch.setattr(work, "run_arm", failing)
     out = tmp_path / "out"
     found = run(suite(), folder, out)
-    assert {failed.key for failed in found.failed} == {f"{arm}/{DEBATES}/too many" for arm in ARMS}
-    assert "64" in found.failed[0].error
+    assert {failed.key for failed in found.failed} == {f"{arm}/{DEBATES}/hard" for arm in ARMS}
+    assert found.failed[0].error == "ValueError: too hard"
     (accuracy,) = [
         m for m in found.measures if (m.arm, m.measure, m.group["condition"]) == ("vote", "accuracy", "clean")
     ]
