@@ -113,11 +113,15 @@ def by_run(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
     return runs
 
 
-def outcomes(policy: Policy, recordings: Sequence[Recording]) -> list[Outcome]:
-    """What a policy makes of recordings, in their order: it is shown `Recording.debated`, run by run, nothing else."""
+def outcomes(policy: Policy, recordings: Sequence[Recording], lot: str = "") -> list[Outcome]:
+    """What a policy makes of recordings, in their order: it is shown `Recording.debated`, run by run, nothing else.
+
+    Args:
+        lot: as in `replay`: another text, another order in which seats are asked.
+    """
     made: dict[str, Outcome] = {}
     for run in by_run(recordings).values():
-        replayed = replay(policy, [recording.debated for recording in run])
+        replayed = replay(policy, [recording.debated for recording in run], lot)
         doubts = suspicions([(one.seen, one.verdict.answer) for one in replayed])
         for recording, one, doubt in zip(run, replayed, doubts, strict=True):
             verdict = one.verdict

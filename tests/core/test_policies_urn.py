@@ -243,3 +243,15 @@ def test_the_lot_does_not_sort_seats_by_what_they_say() -> None:
     agreeing = sum(one.seen.rounds[0][0].answer == one.seen.rounds[0][1].answer for one in seen)
     assert agreeing < 50  # 5 of 8 would by chance; all 60 would, sorted
     assert learn_run(Policy("p"), []) == Reliabilities()
+
+
+def test_another_lot_asks_other_seats_and_the_same_lot_the_same_ones() -> None:
+    """Catches: a lot that is not read, or that changes what a policy makes of a panel it asks whole."""
+    run = [asked("AABBC", 20 + n, seats=5) for n in range(30)]
+    few = Policy("p", ask="lead:2", ask_first=2)
+
+    def first(lot: str) -> list[list[str]]:
+        return [[said.seat for said in one.seen.rounds[0][:2]] for one in replay(few, run, lot)]
+
+    assert first("") == first("") != first("1") == first("1") != first("2")
+    assert [one.verdict for one in replay(Policy("p"), run)] == [one.verdict for one in replay(Policy("p"), run, "1")]

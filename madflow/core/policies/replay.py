@@ -51,14 +51,18 @@ def learn_run(policy: Policy, run: Sequence[Debated]) -> Reliabilities:
     return replace(policy.learn(first), urn=known.urn, rank=known.rank)
 
 
-def replay(policy: Policy, run: Sequence[Debated]) -> list[Replayed]:
+def replay(policy: Policy, run: Sequence[Debated], lot: str = "") -> list[Replayed]:
     """Hold the debates of one run again; one result each, in their order.
 
     A seat that was asked in a round and gave nothing must be in it with the answer None, to be counted as a call.
+
+    Args:
+        lot: any text; another one draws the seats in another order. Where a policy asks some seats only, the mean over
+            many lots says what it is worth, and one lot what it is worth with some luck.
     """
     prints = _fingerprints(run)
     drawn = [
-        replace(debated, rounds=tuple(_arrivals(debated, spoken, prints) for spoken in debated.rounds))
+        replace(debated, rounds=tuple(_arrivals(debated, spoken, prints, lot) for spoken in debated.rounds))
         for debated in run
     ]
     learned = learn_run(policy, drawn)
@@ -90,13 +94,13 @@ def _shown(seen: Debated, number: int, spoken: Sequence[Said]) -> Debated:
     return replace(seen, rounds=(*seen.rounds[: number - 1], tuple(spoken)))
 
 
-def _arrivals(debated: Debated, spoken: Sequence[Said], prints: Mapping[str, str]) -> tuple[Said, ...]:
+def _arrivals(debated: Debated, spoken: Sequence[Said], prints: Mapping[str, str], lot: str) -> tuple[Said, ...]:
     lacking = sorted(set(debated.seats) - {said.seat for said in spoken})
-    lot = "".join(sorted(_digest(said) for said in spoken))
+    held = "".join(sorted(_digest(said) for said in spoken))
 
     def draw(said: Said) -> tuple[str, str, str]:
         print_ = prints.get(said.seat, "")
-        return hashlib.sha256((lot + print_).encode()).hexdigest(), _digest(said), said.seat
+        return hashlib.sha256((lot + held + print_).encode()).hexdigest(), _digest(said), said.seat
 
     return (*sorted(spoken, key=draw), *(Said(seat, None) for seat in lacking))
 
