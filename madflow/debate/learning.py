@@ -2,11 +2,17 @@
 
 Reliabilities hold for one panel: the same models in the same seats, told apart by their agents' ids. Debates of another
 panel teach nothing about this one, so they are refused rather than mixed in.
+
+What a debate came to is folded from its stream, decision by decision, and that is most of what learning costs. A stream
+whose debate has landed folds to the same rounds for ever: whoever learns again and again, as a run of many questions
+does, keeps one `Past`, which folds each debate once. It is kept by its owner and nowhere else: the ledger holds what
+happened, not what was made of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from ..clock import SystemClock
 from ..core.policies import Debated, Policy, Reliabilities, policy_named
@@ -16,7 +22,65 @@ from ..errors import ConfigError
 from ..ports import Ledger
 from .stream import DebateStream
 
-__all__ = ["debated", "learn_from"]
+__all__ = ["Past", "debated", "learn_from"]
+
+
+class Past:
+    """Debates of one ledger, each read at most once after it has landed; one that has not is read again each time.
+
+    Holds the replies of all that it was asked for, until it is let go of.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: dict[str, _Told] = {}
+
+    def add(self, state: State) -> Debated:
+        """A debate whose state is at hand, as `debate.run.hold` returns it: it need not be read.
+
+        Raises:
+            ConfigError: it has another protocol than `answer`.
+        """
+        told = _told(state)
+        if state.phase == "landed":
+            self._known[state.config.debate_id] = told
+        return told.debated
+
+    def debated(self, debate_id: str) -> Debated:
+        """A debate of the protocol `answer`, as far as it was held, as policies see it. Raises as `debated`."""
+        return self._of(debate_id).debated
+
+    def learn(
+        self, policy: str | Policy, debate_ids: Iterable[str], panel: Mapping[str, str] | None = None
+    ) -> Reliabilities:
+        """What a policy learns from these debates. Arguments and errors as for `learn_from`."""
+        told = {debate_id: self._of(debate_id) for debate_id in debate_ids}
+        if not told:
+            raise ConfigError("reliabilities are learned from debates that were held; name at least one")
+        first = next(iter(told))
+        held = told[first].panel
+        for name, other in told.items():
+            if other.panel != held:
+                raise ConfigError(
+                    f"debates {first!r} and {name!r} had different panels ({_shown(held)}; {_shown(other.panel)}); "
+                    "learn from debates of one panel"
+                )
+        if panel is not None and dict(panel) != held:
+            raise ConfigError(
+                f"debate {first!r} had another panel ({_shown(held)}) than this one ({_shown(panel)}); learn from "
+                "debates of the same models in the same seats"
+            )
+        chosen = policy_named(policy) if isinstance(policy, str) else policy
+        return chosen.learn([one.debated for one in told.values()])
+
+    def _of(self, debate_id: str) -> _Told:
+        if debate_id in self._known:
+            return self._known[debate_id]
+        state = DebateStream.load(self._ledger, debate_id, SystemClock()).state
+        told = _told(state)
+        if state.phase == "landed":
+            self._known[debate_id] = told
+        return told
 
 
 def debated(ledger: Ledger, debate_id: str) -> Debated:
@@ -26,7 +90,7 @@ def debated(ledger: Ledger, debate_id: str) -> Debated:
         LedgerError: there is no such debate.
         ConfigError: it has another protocol.
     """
-    return debated_of(_loaded(ledger, debate_id))
+    return Past(ledger).debated(debate_id)
 
 
 def learn_from(
@@ -34,7 +98,8 @@ def learn_from(
 ) -> Reliabilities:
     """What a policy learns, without labels, from the first rounds of earlier debates of one panel.
 
-    Give the result to `Debate(policy=…, learned=…)`. A handful of debates says little; ten move a seat.
+    Give the result to `Debate(policy=…, learned=…)`. A handful of debates says little; ten move a seat. Who learns
+    repeatedly keeps a `Past`, which reads each debate once.
 
     Args:
         panel: agent to model of the debate to come; None: whatever the earlier ones had.
@@ -43,31 +108,24 @@ def learn_from(
         LedgerError: there is no such debate.
         ConfigError: no debate is named, one has another protocol than `answer`, or two had different panels.
     """
-    states = {debate_id: _loaded(ledger, debate_id) for debate_id in debate_ids}
-    if not states:
-        raise ConfigError("reliabilities are learned from debates that were held; name at least one")
-    panels = {name: {seat.agent: seat.model for seat in state.config.voters} for name, state in states.items()}
-    first = next(iter(panels))
-    for name, held in panels.items():
-        if held != panels[first]:
-            raise ConfigError(
-                f"debates {first!r} and {name!r} had different panels ({_shown(panels[first])}; {_shown(held)}); "
-                "learn from debates of one panel"
-            )
-    if panel is not None and dict(panel) != panels[first]:
+    return Past(ledger).learn(policy, debate_ids, panel)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What one debate says: its rounds, and agent to model of the seats that held it."""
+
+    debated: Debated
+    panel: Mapping[str, str]
+
+
+def _told(state: State) -> _Told:
+    config = state.config
+    if config.protocol != "answer":
         raise ConfigError(
-            f"debate {first!r} had another panel ({_shown(panels[first])}) than this one ({_shown(panel)}); learn from "
-            "debates of the same models in the same seats"
+            f"debate {config.debate_id!r} has the protocol {config.protocol}; only answers can be counted"
         )
-    chosen = policy_named(policy) if isinstance(policy, str) else policy
-    return chosen.learn([debated_of(state) for state in states.values()])
-
-
-def _loaded(ledger: Ledger, debate_id: str) -> State:
-    state = DebateStream.load(ledger, debate_id, SystemClock()).state
-    if state.config.protocol != "answer":
-        raise ConfigError(f"debate {debate_id!r} has the protocol {state.config.protocol}; only answers can be counted")
-    return state
+    return _Told(debated_of(state), {seat.agent: seat.model for seat in config.voters})
 
 
 def _shown(panel: Mapping[str, str]) -> str:

@@ -24,17 +24,17 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final
 
-from ..clock import SystemClock
 from ..core.budget import Budget
 from ..core.canonical import digest
 from ..core.config import Config
 from ..core.messages import Agent
 from ..core.policies import Debated, Reliabilities, Said, suspicions
 from ..core.proposal import Proposal
-from ..debate.learning import debated, learn_from
-from ..debate.run import run
+from ..core.state import State
+from ..debate.learning import Past
+from ..debate.run import hold
 from ..debate.setup import Debate
-from ..debate.stream import DebateStream, stream_name
+from ..debate.stream import stream_name
 from ..errors import BudgetTooSmall, ConfigError, MadflowError, TaskError
 from ..ports import Ledger
 from .answers import Kind, normal_answer, read_answer
@@ -148,7 +148,7 @@ async def hold_arm(
         UsageError and its kinds: what can be known before the first call, e.g. no key.
         LedgerError: the ledger failed.
     """
-    holding = _Holding(arm, panel, ledger, kind, seats or panel.size)
+    holding = _Holding(arm, panel, ledger, kind, seats or panel.size, Past(ledger))
     held: list[Held] = []
     learned: Reliabilities | None = None
     weighs = arm.policy is not None and arm.policy.weighing == "reliability"
@@ -165,7 +165,7 @@ async def hold_arm(
         held += await asyncio.gather(*(one(question, learned) for question in questions[start : start + each]))
         if weighs and arm.policy is not None:
             past = [holding.name(q) for q, made in zip(questions, held, strict=False) if not made.error]
-            learned = learn_from(ledger, arm.policy, past) if past else None
+            learned = holding.past.learn(arm.policy, past) if past else None
     doubts = suspicions([(one.outcome.recording.debated, one.outcome.answer) for one in held])
     return [
         replace(one, outcome=replace(one.outcome, suspicion=doubt)) for one, doubt in zip(held, doubts, strict=True)
@@ -181,6 +181,7 @@ class _Holding:
     ledger: Ledger
     kind: Kind
     size: int
+    past: Past
 
     def name(self, question: Question) -> str:
         """The debate's id: the same for the same arm, panel and question."""
@@ -192,7 +193,7 @@ class _Holding:
 
     async def hold(self, question: Question, learned: Reliabilities | None) -> Held:
         try:
-            proposal = await run(self._debate(question, self._begun_with(question, learned)))
+            proposal, state = await hold(self._debate(question, self._begun_with(question, learned)))
         except (TaskError, BudgetTooSmall) as error:  # this question cannot be held; the others can
             return self._failed(question, f"{question.task_id}: {error}")
         if not isinstance(proposal, Proposal):
@@ -200,7 +201,7 @@ class _Holding:
         if proposal.decision.tally.missing == proposal.decision.tally.eligible:
             causes = sorted({vote.notes for vote in proposal.votes if vote.notes != "not_asked"})
             return self._failed(question, f"{question.task_id}: no seat answered ({', '.join(causes)[:200]})")
-        return self._held(question, proposal)
+        return self._held(question, proposal, state)
 
     def _begun_with(self, question: Question, learned: Reliabilities | None) -> Reliabilities | None:
         """What the debate was begun with, where it was begun: what is known now may be more."""
@@ -230,7 +231,7 @@ class _Holding:
             return Debate(**common, agents=agents, rule="majority", rounds=3)
         return Debate(**common, agents=agents, policy=arm.policy, learned=learned)
 
-    def _held(self, question: Question, proposal: Proposal) -> Held:
+    def _held(self, question: Question, proposal: Proposal, state: State) -> Held:
         texts = {option["id"]: option["text"] for option in proposal.content["options"]}
         named = {oid: oid if question.options else _open(text, self.kind, question) for oid, text in texts.items()}
         decision, policy = proposal.decision, proposal.content.get("policy")
@@ -248,7 +249,7 @@ class _Holding:
             )
         tokens = int(proposal.usage["prompt_tokens"]) + int(proposal.usage["output_tokens"])
         outcome = Outcome(
-            recording=self._recording(question, named),
+            recording=self._recording(question, state, named),
             tied=tied,
             abstained=abstained,
             confidence=confidence,
@@ -264,17 +265,19 @@ class _Holding:
         return Held(outcome, Spent(tokens, None if usd is None else int(Decimal(usd) * 10**9), unreported))
 
     def _failed(self, question: Question, error: str) -> Held:
-        recording = self._recording(question, None)
+        recording = self._recording(question)
         return Held(Outcome(recording, (), True, 0.0, 1.0, "failed", 0, 0, 0.0, decided=False), Spent(0, 0), error)
 
-    def _recording(self, question: Question, named: Mapping[str, str] | None) -> Recording:
+    def _recording(
+        self, question: Question, state: State | None = None, named: Mapping[str, str] | None = None
+    ) -> Recording:
         """The debate as it was held, its answers by their names in the data; an empty one where it was not held."""
         gold = question.gold if question.options or question.gold is None else _open(question.gold, self.kind, question)
         shown, latency = Debated((), ("s1",)), {}
-        if named is not None:
-            seen = debated(self.ledger, self.name(question))
+        if state is not None and named is not None:
+            seen = self.past.add(state)
             shown = replace(seen, rounds=tuple(tuple(_renamed(one, named) for one in said) for said in seen.rounds))
-            latency = _latencies(self.ledger, self.name(question))
+            latency = _latencies(self.ledger, state)
         key = f"{self.arm.name}/{question.task_id}"
         return Recording(key, question.task_id, self.arm.name, shown, gold=gold, latency_ms=latency)
 
@@ -291,11 +294,11 @@ def _renamed(said: Said, named: Mapping[str, str]) -> Said:
     return said if said.answer is None else replace(said, answer=named[said.answer])
 
 
-def _latencies(ledger: Ledger, name: str) -> dict[tuple[int, str], int]:
+def _latencies(ledger: Ledger, state: State) -> dict[tuple[int, str], int]:
     """(round, seat) to the time its call took, attempts and repairs added up, in ms."""
-    stages = {one.stage.number: one.stage for one in DebateStream.load(ledger, name, SystemClock()).state.closed}
+    stages = {one.stage.number: one.stage for one in state.closed}
     found: Counter[tuple[int, str]] = Counter()
-    for record in ledger.read(stream_name(name)):
+    for record in ledger.read(stream_name(state.config.debate_id)):
         if record.kind != "settled":
             continue
         number, kind, agent, *_ = str(record.payload["entry"]["key"]).split("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 from madflow.core.messages import Agent
 from madflow.core.policies import Policy, policy_named
 from madflow.core.proposal import Proposal
-from madflow.debate.learning import debated, learn_from
-from madflow.debate.run import replay, run
+from madflow.debate.learning import Past, debated, learn_from
+from madflow.debate.run import hold, replay, run
 from madflow.debate.setup import Debate
 from madflow.errors import ConfigError, LedgerError, ResumeRefused
 from madflow.ledger.sqlite import open_ledger
 from madflow.models.scripted import ScriptedModel
+from madflow.ports import Record
+from madflow.testing.faults import Crash, KillingLedger
 
 OPTIONS = ["red", "green", "blue", "grey"]
 
@@ -112,3 +115,54 @@ async def test_a_policy_of_no_name_and_a_stop_beside_it_are_refused(tmp_path: Pa
         with pytest.raises(ConfigError, match="holds 2 rounds at most"):
             await run(debate_of(model, ledger, "d1", policy="robust", rounds=3))
     assert model.seats_asked == []
+
+
+class Read(KillingLedger):
+    """A ledger that counts how often each debate is read."""
+
+    reads: Counter[str]
+
+    def read(self, stream: str, **options: Any) -> list[Record]:
+        self.reads = getattr(self, "reads", Counter())
+        self.reads[stream.removeprefix("debate/")] += 1
+        return super().read(stream, **options)
+
+
+async def test_what_is_learned_again_and_again_reads_each_debate_once(tmp_path: Path) -> None:
+    """Catches: learning whose cost is the square of a run's debates; a kept debate that says something else."""
+    with open_ledger(tmp_path / "l.db") as inner:
+        ledger = Read(inner)
+        names = [f"past-{n}" for n in range(6)]
+        for n, name in enumerate(names):
+            said = {"s0": ["ABCD"[n % 4]], "s1": ["ABCD"[n % 4]], "s2": ["ABCD"[(n + 1) % 4]]}
+            await run(debate_of(Counting(said), ledger, name, policy="reliable"))
+        ledger.reads = Counter()
+        past = Past(ledger)
+        for known in range(1, 7):
+            learned = past.learn("reliable", names[:known])
+            assert learned == learn_from(inner, "reliable", names[:known])
+        assert past.debated("past-0") == debated(inner, "past-0")
+        assert ledger.reads == Counter(dict.fromkeys(names, 1))
+        _, state = await hold(debate_of(Counting({f"s{i}": ["A"] for i in range(3)}), inner, "new", policy="reliable"))
+        assert past.add(state) == debated(inner, "new")
+        assert past.learn("reliable", [*names, "new"]) == learn_from(inner, "reliable", [*names, "new"])
+        assert ledger.reads["new"] == 0
+        with pytest.raises(ConfigError, match="different panels"):
+            await run(debate_of(Counting({"s0": ["A"], "s1": ["A"]}), ledger, "two", agents=2, policy="reliable"))
+            past.learn("reliable", [*names, "two"])
+
+
+async def test_a_debate_that_is_not_over_is_read_again(tmp_path: Path) -> None:
+    """Catches: a debate kept as it was seen in the middle, whose later votes are never learned from."""
+    model = Counting({f"s{i}": ["ABC"[i]] for i in range(3)})
+    with open_ledger(tmp_path / "l.db") as inner:
+        past = Past(inner)
+        with pytest.raises(Crash):
+            dying = KillingLedger(inner, after=4)
+            await run(debate_of(model, dying, "d1", policy="lead"))
+        early = past.debated("d1")
+        outcome, state = await hold(debate_of(model, inner, "d1", policy="lead"))
+        assert isinstance(outcome, Proposal)
+        whole = past.debated("d1")
+        assert [len(spoken) for spoken in early.rounds] < [len(spoken) for spoken in whole.rounds] == [3]
+        assert whole == debated(inner, "d1") == past.add(state)

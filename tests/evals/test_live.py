@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from madflow.evals.results import read_results
 from madflow.evals.suites import Suite, list_suites, load_suite
 from madflow.ledger.sqlite import open_ledger
 from madflow.models.scripted import ScriptedModel
+from madflow.ports import Record
+from madflow.testing.faults import KillingLedger
 from madflow.testing.openai_server import loopback_process
 
 SUMS = [(a, b) for a in range(2, 8) for b in range(3, 8)]
@@ -108,6 +111,21 @@ async def test_seats_are_learned_of_as_the_run_goes_on(tmp_path: Path) -> None:
         names = [name.removeprefix("debate/") for name in ledger.streams() if name.startswith("debate/")]
         known = {name: DebateStream.load(ledger, name, SystemClock()).state.config.learned for name in names}
         assert sum(learned is None for learned in known.values()) == LEARN_EVERY
+
+
+async def test_learning_as_the_run_goes_on_reads_no_debate_again(tmp_path: Path) -> None:
+    """Catches: a piece of the run that folds all pieces before it anew."""
+    read = Counter[str]()
+
+    class Counted(KillingLedger):
+        def read(self, stream: str, **options: Any) -> list[Record]:
+            read[stream] += 1
+            return super().read(stream, **options)
+
+    with open_ledger(tmp_path / "l.db") as ledger:
+        counted = Counted(ledger)
+        await hold_arm(live_arm("reliable"), sums(LEARN_EVERY + 1), Panel(models=(Adder(wrong=("s2",)),)), counted)
+    assert len(read) == LEARN_EVERY + 1 and len(set(read.values())) == 1, read
 
 
 def test_a_suite_runs_and_goes_on_after_its_cap(tmp_path: Path) -> None:
