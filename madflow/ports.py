@@ -61,8 +61,8 @@ class TurnView:
     """What one seat is asked, as data: for clients that are code rather than language models.
 
     Attributes:
-        stage: the stage's kind, e.g. "position", "discuss", "draft", "select", "ballot", "revise", "find", "judge",
-            "mediate".
+        stage: the stage's kind, e.g. "position", "discuss", "draft", "select", "ballot", "revise", "find", "same",
+            "assess", "judge", "mediate".
         round: 1-based round.
         seat: the seat that is asked; task: what is debated.
         part: which part of the task (files of a large review), 0-based, of `parts`.

@@ -54,7 +54,7 @@ PROTOCOL_STAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "answer": ("position", "discuss"),
         "proposal": ("draft", "concern", "select", "ballot", "revise"),
-        "review": ("find", "assess"),
+        "review": ("find", "same", "assess"),
     }
 )
 # Protocols whose task needs no question of the user's: theirs stands in question.md beside the stages.
@@ -93,6 +93,7 @@ _STAGE_SLOTS: Mapping[str, _Slots] = MappingProxyType(
         "ballot": (("subject",), ("options", "objections", *_COUNTERS)),
         "revise": (("subject", "objections"), ("plan_shape", *_COUNTERS)),
         "find": ((), _COUNTERS),
+        "same": (("subject",), _COUNTERS),
         "assess": (("subject",), ("options", *_COUNTERS)),
         "judge": (("options",), ("subject", "objections", *_COUNTERS)),
         "mediate": (("options", "subject", "objections"), ("plan_shape", *_COUNTERS)),

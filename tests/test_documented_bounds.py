@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from madflow.core.config import Config
+from madflow.core.config import Config, Merge
 from madflow.core.debate import AskSeats, Land, apply, due
 from madflow.core.messages import Seat, Task, TaskFile
 from madflow.core.replies import parse_reply
@@ -30,6 +30,7 @@ def quarrel(stage: Stage, ask: Ask) -> dict[str, Any]:
         "select": {"choices": ["abstain"]},
         "ballot": {"decision": "abstain" if ask.agent == VOTERS[0] else "approve"},
         "find": {"findings": [finding]},
+        "same": {"pairs": [{"pair": row["pair"], "same": False} for row in stage.subject.get("pairs", ())]},
         "assess": {"decision": "abstain" if ask.agent == VOTERS[0] else "approve"},
         "judge": {"choice": "none"},
         "mediate": {"kind": "modified_proposal", "text": "try this", "draft": plan},
@@ -37,7 +38,7 @@ def quarrel(stage: Stage, ask: Ask) -> dict[str, Any]:
     return parse_reply(ask.kind, json.dumps(said[ask.kind])).model_dump(mode="json")
 
 
-def calls(protocol: Any, rounds: int, parts: int, fallback: tuple[Any, ...]) -> int:
+def calls(protocol: Any, rounds: int, parts: int, fallback: tuple[Any, ...], same_judge: str = "") -> int:
     """Asks until the landing."""
     seats = [Seat(agent=agent, model="m", family="f") for agent in VOTERS]
     seats += [Seat(agent=role, role=role, model="m", family="f") for role in ("judge", "mediator")]  # type: ignore[arg-type]
@@ -52,6 +53,7 @@ def calls(protocol: Any, rounds: int, parts: int, fallback: tuple[Any, ...]) -> 
         rule="unanimity",
         stop="converged",
         fallback=fallback,
+        merge=Merge(rule="same", judge=same_judge),
         parts=tuple((file.path,) for file in files) if parts > 1 else (),
     )
     state, asked = apply(State(config), "opened", {}), 0
@@ -80,5 +82,6 @@ def test_no_review_makes_more_calls_than_documented() -> None:
     for parts in (1, 3):
         assert calls("review", 2, parts, ()) == parts * v + v
         assert calls("review", 2, parts, ("mediator", "judge")) == parts * v + v + 2
+        assert calls("review", 2, parts, ("mediator", "judge"), "judge") == parts * v + v + 2 + 1
         with pytest.raises(ConfigError, match="2 rounds"):
             calls("review", 1, parts, ())

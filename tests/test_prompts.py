@@ -342,8 +342,7 @@ def test_nothing_lies_in_the_shipped_folders_that_nothing_loads() -> None:
             loaded |= set(load_prompts(find_prompts() / crew, protocol, crew=crew).files)
     texts = {path.relative_to(find_prompts()).as_posix() for path in find_prompts().rglob("*.md")}
     personas = {"review/correctness.md", "review/security.md", "review/maintainability.md"}
-    read_elsewhere = {"same/pairs.md", "same/system.md"}  # by review/pairs.py, in no debate
-    assert texts - loaded == personas | read_elsewhere
+    assert texts - loaded == personas
 
 
 def _sha(path: Path) -> str:

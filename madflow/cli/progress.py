@@ -161,19 +161,26 @@ def _said(payload: Mapping[str, Any]) -> tuple[str, str]:
     if payload["status"] != "valid":
         return "", one_line(str(payload.get("cause", "")))
     reply, kind = payload.get("reply") or {}, str(payload["kind"])
-    if kind == "find":
-        found = len(reply.get("findings") or ())
-        return "", f"{found} finding{'' if found == 1 else 's'}"
+    if kind in ("find", "same", "concern"):
+        return "", _counted(kind, reply)
     if kind in ("draft", "revise"):
         return "", one_line(str(reply.get("summary", "")))
-    if kind == "concern":
-        return "", f"{len(reply.get('claims') or ())} concerns"
     if kind == "mediate":
         return "", one_line(str(reply.get("text", "")))
     choice = (
         reply.get("answer") or reply.get("decision") or reply.get("choice") or " > ".join(reply.get("choices") or ())
     )
     return one_line(str(choice), 40), one_line(str(choice))
+
+
+def _counted(kind: str, reply: Mapping[str, Any]) -> str:
+    if kind == "find":
+        found = len(reply.get("findings") or ())
+        return f"{found} finding{'' if found == 1 else 's'}"
+    if kind == "same":
+        pairs = [row["same"] for row in reply.get("pairs") or ()]
+        return f"{pairs.count(True)} of {len(pairs)} pairs are the same"
+    return f"{len(reply.get('claims') or ())} concerns"
 
 
 class Watcher(Protocol):

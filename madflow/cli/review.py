@@ -39,6 +39,12 @@ DIFF_BYTES_MAX: Final = 64 * 1024 * 1024
     default="same",
     help="How claims become findings: by what they say, or by words in common on lines at most two apart.",
 )
+@click.option(
+    "--same-judge",
+    metavar="SEAT",
+    default="",
+    help="The crew's seat that is asked, before the vote, which findings in doubt are the same.",
+)
 @click.option("--fail-on", type=click.Choice(["request_changes"]), default=None, help="Exit 3 on this verdict, too.")
 @run_options
 def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> int:
@@ -55,6 +61,7 @@ def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> 
         "fix": not shared.pop("no_fix"),
         "test": _words(shared.pop("test")),
         "merge": shared.pop("merge"),
+        "same_judge": shared.pop("same_judge"),
     }
     options = RunOptions(**shared)
     options.check()

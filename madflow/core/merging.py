@@ -89,7 +89,7 @@ class Compared:
                     continue
                 value, lines = self.pull.get(pair, 0.0), abs(one.line - two.line)
                 if ALIKE_MIN / 2 <= value <= 2 * ALIKE_MIN:
-                    doubt.append((0, abs(math.log(value / ALIKE_MIN)), 0.0, pair))
+                    doubt.append((0, round(abs(math.log(value / ALIKE_MIN)), _DIGITS), 0.0, pair))
                 elif value < ALIKE_MIN / 2 and lines <= _PLACE_LINES:
                     doubt.append((1, float(lines), -value, pair))
         return tuple(pair for *_, pair in sorted(doubt)[:DOUBTFUL_MAX])

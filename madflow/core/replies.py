@@ -18,7 +18,8 @@ The rules, in this order:
 
 Inside JSON: a duplicate key, NaN, Infinity, a number that canonical JSON cannot carry (beyond ±(2⁵³−1), or not a
 finite double) and nesting deeper than 24 are refused. Ids and decisions carry no invisible characters, so that two
-options never look alike and differ. Unknown fields are ignored; known fields have exact types and bounded lengths.
+options never look alike and differ. Unknown fields are ignored (but not beside verdicts on pairs, which count as a
+whole); known fields have exact types and bounded lengths.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ __all__ = [
     "ReplyFinding",
     "ReplyStep",
     "RiskNote",
+    "SameReply",
+    "SameVerdict",
     "SelectReply",
     "StopNote",
     "parse_reply",
@@ -231,6 +234,29 @@ class AssessReply(_Reply):
     notes: _Prose = ""
 
 
+class SameVerdict(_Reply):
+    """Whether the two of a pair are the same; null: cannot tell."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pair: Annotated[int, Field(ge=1, le=1_000)]
+    same: bool | None
+
+
+class SameReply(_Reply):
+    """same: a verdict on every pair. It counts as a whole or not at all, so it holds nothing that was not asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pairs: Annotated[tuple[SameVerdict, ...], Field(strict=False, max_length=1_000)]
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len({verdict.pair for verdict in self.pairs}) < len(self.pairs):
+            raise ValueError("a pair is there twice; name each once")
+        return self
+
+
 class JudgeReply(_Reply):
     """judge: one option's id, or "none"."""
 
@@ -257,6 +283,7 @@ _SHAPES: dict[str, type[_Reply]] = {
     "mediate": MediateReply,
     "position": PositionReply,
     "revise": DraftReply,
+    "same": SameReply,
     "select": SelectReply,
 }
 STAGES = tuple(_SHAPES)

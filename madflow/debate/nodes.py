@@ -33,6 +33,7 @@ STEPS = {
     "discuss": "speak",
     "draft": "speak",
     "find": "speak",
+    "same": "speak",
     "revise": "speak",
     "select": "vote",
     "ballot": "vote",

@@ -25,6 +25,7 @@ __all__ = ["TURN_CHARS_MAX", "Renderer", "turn_text"]
 
 TURN_CHARS_MAX = 16_000
 _QUIET = ("judge", "mediate")
+_ALONE = ("assess", "same")  # stages that show no round: what they are about is their subject
 
 
 class Renderer:
@@ -125,9 +126,10 @@ class Renderer:
         return self._tasks[part]
 
     def _shown(self, state: State, stage: Stage) -> list[Closed]:
-        if stage.kind == "assess":
-            return [c for c in state.closed if c.stage.kind == "assess"]
-        shown = [c for c in state.closed if c.stage.kind not in ("select", *_QUIET) and c.stage.round <= stage.round]
+        if stage.kind in _ALONE:
+            return [c for c in state.closed if c.stage.kind == stage.kind]
+        hidden = ("select", "same", *_QUIET)
+        shown = [c for c in state.closed if c.stage.kind not in hidden and c.stage.round <= stage.round]
         if state.config.policy is None:
             return shown
         return whole_rounds(c for c in shown if c.stage.round < stage.round or stage.kind in _QUIET)

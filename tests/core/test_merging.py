@@ -65,6 +65,17 @@ def test_of_defects_that_read_alike_each_joins_its_own_place() -> None:
     """Catches a likeness that knows no place: two seats report the same two twins, and the pairs cross."""
     twins = [raised(agent, line, NULL) for agent in "ab" for line in (10, 16)]
     assert found(*twins) == [{("a", 10), ("b", 10)}, {("a", 16), ("b", 16)}]
+    near = f"{NULL}; check it first"
+    assert found(raised("a", 10, NULL), raised("b", 10, near), raised("b", 16, NULL))[0] == {("a", 10), ("b", 10)}
+
+
+def test_how_common_a_word_is_is_learned_on_the_whole_review() -> None:
+    """Catches words learned on one place only: what every finding of a review says tells nothing apart."""
+    pair = (raised("a", 10, "header is None here"), raised("b", 10, "None is passed as header"))
+    elsewhere = [raised("c", 20 * line, "None again", file="g.py") for line in range(1, 9)]
+    alone, among = compare(pair), compare([*pair, *elsewhere])
+    assert among.pull[0, 1] != alone.pull[0, 1]
+    assert compare([*pair, *elsewhere, raised("d", 99, "header")]).pull[0, 1] < among.pull[0, 1]
 
 
 # --- what is never one
@@ -213,6 +224,18 @@ def test_verdicts_join_and_part_and_the_nearest_to_the_threshold_come_first() ->
 
 
 # --- bounds
+
+
+def test_a_reader_is_asked_about_so_many_pairs_the_nearest_of_all_places() -> None:
+    """Catches a prompt without a bound, and pairs that are chosen by place in the review."""
+    claims = []
+    for place in range(1, DOUBTFUL_MAX + 11):
+        claims += [raised("a", 20 * place, "one thing"), raised("b", 20 * place, "other words")]
+    near = (raised("a", 9_000, LOCK), raised("b", 9_000, "time.sleep with the lock held"))
+    compared = compare([*claims, *near])
+    pairs = compared.doubtful("z")
+    assert len(pairs) == DOUBTFUL_MAX
+    assert {compared.claims[place][0].line for place in pairs[0]} == {9_000}
 
 
 def test_a_flood_on_one_line_is_bounded_and_crowds_nobody_out() -> None:

@@ -18,7 +18,7 @@ from madflow.testing.models import ScriptedModel
 LINES = 30
 SAID = {
     "a": ((4, "the header may be null when it is read"), (20, "the lock is held while sleeping")),
-    "b": ((5, "the header may be null when it is used"), (20, "the lock is held while it is sleeping")),
+    "b": ((5, "reading here crashes on a null header"), (20, "the lock is held while it is sleeping")),
     "c": ((4, "header may be null when it is parsed here"), (28, "a typo in the name")),
     "d": ((21, "a magic number"),),
     "e": ((9, "no test covers this"),),

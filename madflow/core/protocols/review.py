@@ -2,6 +2,8 @@
 
     find (each seat, each part of the diff) ──▶ merge by code ──▶ assess (findings of others) ──▶ verdict by code
 
+How claims merge, and the judge of pairs that may be asked between find and assess, are in `review_merge`.
+
 Two things are decided, and kept apart. The *decision* is whether the review may be published: did a quorum of seats
 read the change? The *judgement* on the change is `content.verdict`, computed from the findings that survived. A seat
 that could read no file abstains, whatever its reply says; where nobody could, the quorum fails and there is no verdict.
@@ -38,7 +40,7 @@ from ..stopping import Stop
 from ..suggestions import Suggested, limit_patches, suggested_steps
 from ..topology import labels
 from .base import MOTION, ByRule, final_outcome, poll_outcome, seats_ask
-from .review_merge import merge_record, merged_claims
+from .review_merge import merge_record, merged_claims, same_stage
 from .review_plan import plan_parts
 
 __all__ = ["ReviewProtocol"]
@@ -57,7 +59,11 @@ class ReviewProtocol(ByRule):
     def next(self, state: State) -> Stage | Stop:
         if state.closed[-1].stage.kind == "mediate" and state.stop is not None:
             return state.stop  # a mediator's words are kept; they are no ballot
-        if state.closed[-1].stage.kind == "find" and self.findings(state):
+        if state.closed[-1].stage.kind == "find":
+            found = state.closed[-1]
+            if (asked := same_stage(state, found, self.claims(state, found))) is not None:
+                return asked
+        if state.closed[-1].stage.kind in ("find", "same") and self.findings(state):
             return self.assess_stage(state)
         rounds = state.closed[-1].stage.round
         box = self.box(state)
@@ -74,7 +80,7 @@ class ReviewProtocol(ByRule):
         return self.assess_stage(state)
 
     def landing_asks(self, state: State) -> tuple[Ask, ...]:
-        if state.stage is None or state.stage.kind != "find":
+        if state.stage is None or state.stage.kind not in ("find", "same"):
             return ()
         return seats_ask(state, "assess")
 
@@ -108,7 +114,8 @@ class ReviewProtocol(ByRule):
         found = self.find_stage(state)
         if found is None:
             return ()
-        key = ("findings", found.stage.number)
+        asked = state.last("same")
+        key = ("findings", found.stage.number, asked.stage.number if asked else 0)
         if key not in state.memo:
             state.memo[key] = limit_patches(merged_claims(state, found, self.claims(state, found)))
         merged: tuple[Finding, ...] = state.memo[key]
