@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +25,9 @@ from .. import __version__
 from ..clock import SystemClock
 from ..core.protocols.subject import rfc3339
 from ..errors import ConfigError, MadflowError, ResumeRefused
+from ..prompts import nearest
 from .arms import arm_named
+from .checking import check_suite
 from .ensembles import load_reviews
 from .files import make_folder, replace_file, sole_writer
 from .loading import load_files
@@ -32,10 +35,10 @@ from .metrics import accuracy
 from .pool import Progress, each
 from .records import Outcome, Recording
 from .results import RESULTS, ArmMade, Code, DataFile, Failed, Results
-from .scoring import Scorer, check_measures, stem
+from .scoring import Scorer, stem
 from .special import Parts, reviews, simulations
 from .stamps import code_stamp, digest_of, file_digest
-from .suites import ENDINGS, RECORDED, Group, Suite, list_suites, load_suite, shipped_data
+from .suites import ENDINGS, RECORDED, SWAPS, Group, Suite, list_suites, load_suite, shipped_data
 from .work import Failure, Item, Made, Store, cut, item_of, outcomes_of, perform
 
 if TYPE_CHECKING:
@@ -97,10 +100,11 @@ def choose(names: Sequence[str], folders: Sequence[Path]) -> tuple[list[Suite], 
     """
     known = list_suites()
     own = {name: Path(name) for name in names if name.endswith(".toml")}
-    known = {**known, **own}
-    unknown = sorted(set(names) - {*known, "all"})
+    unknown = sorted(set(names) - {*known, *own, "all"})
     if unknown:
-        raise ConfigError(f"there is no suite {', '.join(unknown)}; there are {', '.join(known)}, and all")
+        near = nearest(unknown[0], (*known, "all"))
+        raise ConfigError(f"there is no suite {', '.join(unknown)}{near}; there are {', '.join(known)}, and all")
+    known = {**known, **own}
     found = _recordings(folders)
     chosen, notes = [], []
     for name, path in known.items():
@@ -113,6 +117,9 @@ def choose(names: Sequence[str], folders: Sequence[Path]) -> tuple[list[Suite], 
             chosen.append(suite)
         elif asked:
             notes.append(f"suite {name} is left out: not all of its files are in {_listed(folders)}")
+    twice = sorted(name for name, count in Counter(suite.name for suite in chosen).items() if count > 1)
+    if twice:
+        raise ConfigError(f"two suites are called {', '.join(twice)}: their results would be one; rename one of them")
     return chosen, notes
 
 
@@ -164,10 +171,7 @@ def run_suites(
 
 def _find(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
     """Stem to file, of a suite's data; refuses what can be refused before anything is read."""
-    if suite.source in ("recorded", "shipped"):
-        check_measures(suite)
-    for arm in suite.arms:
-        arm_named(arm)
+    check_suite(suite)
     places = [shipped_data()] if suite.source == "shipped" else folders
     stems = _recordings(places)
     missing = [data.label for data in suite.data if not data.matching(stems)]
@@ -373,7 +377,7 @@ def _finish(one: _Prepared, parts: Parts, folder: Path, taken: _Taken) -> Ran:
         rounds=scored.rounds,
         targets=scored.targets,
         failed=parts.failed,
-        notes=(*parts.notes, *_empty(one)),
+        notes=(*parts.notes, *_empty(one), *_unswapped(suite)),
     )
     replace_file(folder / RESULTS, json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return Ran(suite.name, folder / RESULTS, results)
@@ -387,6 +391,17 @@ def _empty(one: _Prepared) -> tuple[str, ...]:
     named = "; ".join(f"{group.label}, condition {group.condition or 'any'}" for group in held)
     there = sorted({row.recording.condition or "none" for row in one.rows})
     return (f"No debates, so no figures: {named}. The conditions of the recordings are: {', '.join(there)}.",)
+
+
+def _unswapped(suite: Suite) -> tuple[str, ...]:
+    """A note on each figure that data lacks because it leaves out the arm which the measure names."""
+    swaps = [(name, name.partition(":")[2]) for name in suite.measures if name.startswith(f"{SWAPS}:")]
+    return tuple(
+        f"No {name} on data {data.label}: its arms leave out {arm}."
+        for data in suite.data
+        for name, arm in swaps
+        if data.arms and arm not in data.arms
+    )
 
 
 def outcome_line(outcome: Outcome) -> dict[str, Any]:

@@ -50,11 +50,14 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ..errors import ConfigError
+from ..prompts import nearest
 from .answers import Kind
+from .suite_words import first_wrong
 
 __all__ = [
     "ENDINGS",
     "RECORDED",
+    "SWAPS",
     "Bound",
     "Compared",
     "Data",
@@ -72,14 +75,18 @@ RECORDED: Final = "recorded"
 
 ENDINGS: Final = (".jsonl.gz", ".jsonl")
 _BYTES_MAX: Final = 256 * 1024
-_SWAPS: Final = "swap_consistency"  # the measure whose argument is an arm
+SWAPS: Final = "swap_consistency"
+"""The measure whose argument is an arm."""
+
 _NAME: Final = r"^[a-z0-9][a-z0-9-]{0,59}$"
+_ARM: Final = r"^[a-z][a-z0-9_+.-]{0,59}$"
+_MEASURE: Final = r"^[a-z0-9_]{1,60}(:[a-z0-9_.+-]{1,60})?$"
 _BOUND: Final = re.compile(r"(>=|<=|>|<) (-?[0-9]+(?:\.[0-9]+)?)", re.ASCII)
 
 _Name = Annotated[str, StringConstraints(pattern=_NAME)]
 _Label = Annotated[str, StringConstraints(min_length=1, max_length=80)]
-_Arm = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_+.-]{0,59}$")]
-_Measure = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,60}(:[a-z0-9_.+-]{1,60})?$")]
+_Arm = Annotated[str, StringConstraints(pattern=_ARM)]
+_Measure = Annotated[str, StringConstraints(pattern=_MEASURE)]
 _Bound = Annotated[str, StringConstraints(pattern=rf"^{_BOUND.pattern}$")]
 
 
@@ -193,6 +200,21 @@ class Suite(_Part):
     notes: tuple[str, ...] = ()
 
 
+_TABLES: Final[Mapping[str, type[BaseModel]]] = {
+    "": Suite,
+    "data": Data,
+    "comparison": Compared,
+    "target": Target,
+    "given": Bound,
+}
+_WORDS: Final[Mapping[str, str]] = {
+    _NAME: "small letters, digits and -, at most 60 of them",
+    _ARM: "an arm's name (`vote`, `robust`, …)",
+    _MEASURE: "a measure's name, with its argument behind a colon where it takes one (`accuracy`, `oracle:1`)",
+    rf"^{_BOUND.pattern}$": "a sign and a number, such as '>= 0.006'",
+}
+
+
 def find_suites() -> Path:
     """The folder with the shipped suites: inside an installed wheel, else at the root of a checkout.
 
@@ -219,19 +241,21 @@ def load_suite(path: Path) -> Suite:
         ConfigError: it cannot be read, is no TOML, has a field that is unknown or wrong, or names what it does not
             have (an arm, a group).
     """
+    content: dict[str, Any] = {}
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_BYTES_MAX + 1)
         if len(raw) > _BYTES_MAX:
-            raise ConfigError(f"{path}: {len(raw)} bytes, the limit is {_BYTES_MAX}; split the suite")
-        suite = Suite.model_validate(tomllib.loads(raw.decode()))
+            raise ConfigError(f"{path}: is longer than {_BYTES_MAX} bytes; split the suite")
+        content = tomllib.loads(raw.decode())
+        suite = Suite.model_validate(content)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); name a suite's file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: is no TOML in UTF-8 ({error}); mend it") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the suite"
-        raise ConfigError(f"{path}: {where}: {first['msg']}; see docs/reference/suites.md") from error
+        said = first_wrong(error, content, _TABLES, _WORDS)
+        raise ConfigError(f"{path}: {said}; see docs/reference/suites.md") from error
     _check(path, suite)
     return suite
 
@@ -245,22 +269,28 @@ def _check(path: Path, suite: Suite) -> None:
         raise ConfigError(f"{path}: labels and arms are distinct (labels={labels}, arms={list(suite.arms)}); fix them")
     strangers = sorted({arm for data in suite.data for arm in data.arms}.difference(suite.arms))
     if strangers:
-        raise ConfigError(f"{path}: data names {', '.join(strangers)}, which is no arm of the suite; add it")
+        near = nearest(strangers[0], suite.arms)
+        raise ConfigError(f"{path}: data names {', '.join(strangers)}, which is no arm of the suite{near}; add it")
     for target in suite.target:
         named = [target.arm, target.against, *(bound.against for bound in target.given)]
         unknown = sorted({arm for arm in named if arm and arm not in (*suite.arms, RECORDED)})
         known = target.data in labels or any(fnmatch.fnmatchcase(target.data, p) for d in suite.data for p in d.files)
         if not known or (unknown and suite.source in ("recorded", "shipped")):
+            name, there = (unknown[0], suite.arms) if unknown else (target.data, labels)
             raise ConfigError(
                 f"{path}: target {target.name!r} names an arm or data that the suite lacks "
-                f"({', '.join(unknown) or target.data}); add it"
+                f"({', '.join(unknown) or target.data}){nearest(name, there)}; add it"
             )
         _check_condition(path, suite, target)
+        _check_target_arms(path, suite, target)
     _check_swaps(path, suite)
     for one in suite.comparison:
         unknown = sorted({one.against, *one.arms}.difference(suite.arms))
         if unknown:
-            raise ConfigError(f"{path}: a comparison names {', '.join(unknown)}, which is no arm of the suite; add it")
+            near = nearest(unknown[0], suite.arms)
+            raise ConfigError(
+                f"{path}: a comparison names {', '.join(unknown)}, which is no arm of the suite{near}; add it"
+            )
 
 
 def _check_condition(path: Path, suite: Suite, target: Target) -> None:
@@ -268,14 +298,34 @@ def _check_condition(path: Path, suite: Suite, target: Target) -> None:
     if suite.source not in ("recorded", "shipped", "simulator"):
         return
     any_of = ("",) if suite.source == "simulator" else ()
-    named = [d for d in suite.data if d.label == target.data]
-    named = named or [d for d in suite.data if any(fnmatch.fnmatchcase(target.data, p) for p in d.files)]
-    there = {condition for data in named for condition in data.conditions or ("",)}
+    there = {condition for data in _data_of(suite, target) for condition in data.conditions or ("",)}
     if target.condition not in {*there, *any_of}:
         raise ConfigError(
             f"{path}: target {target.name!r} names the condition {target.condition!r}, but data {target.data!r} has "
             f"{', '.join(repr(one) for one in sorted(there))}; fix the target, or the data's conditions"
         )
+
+
+def _data_of(suite: Suite, target: Target) -> list[Data]:
+    """The data a target names, by its label, else by a file of it."""
+    named = [data for data in suite.data if data.label == target.data]
+    return named or [data for data in suite.data if any(fnmatch.fnmatchcase(target.data, p) for p in data.files)]
+
+
+def _check_target_arms(path: Path, suite: Suite, target: Target) -> None:
+    """A target on an arm that its data leaves out would be left unmeasured."""
+    if suite.source not in ("recorded", "shipped"):
+        return
+    bounds = (target, *target.given)
+    named = {target.arm, *(bound.against for bound in bounds)} - {"", RECORDED}
+    named |= {bound.measure.partition(":")[2] for bound in bounds if bound.measure.partition(":")[0] == SWAPS}
+    for data in _data_of(suite, target):
+        missing = sorted(named.intersection(suite.arms).difference(data.arms or suite.arms))
+        if missing:
+            raise ConfigError(
+                f"{path}: target {target.name!r} names {', '.join(missing)}, which data {data.label!r} leaves out "
+                f"(arms: {', '.join(data.arms)}); add it there"
+            )
 
 
 def _check_swaps(path: Path, suite: Suite) -> None:
@@ -285,7 +335,7 @@ def _check_swaps(path: Path, suite: Suite) -> None:
     bounds = (bound for target in suite.target for bound in (target, *target.given))
     for name in (*suite.measures, *(bound.measure for bound in bounds)):
         kind, _, arm = name.partition(":")
-        if kind == _SWAPS and arm not in suite.arms:
+        if kind == SWAPS and arm not in suite.arms:
             raise ConfigError(
                 f"{path}: measure {name!r} names {arm or 'nothing'}, which is no arm of the suite; add it"
             )

@@ -232,3 +232,14 @@ def test_predictions_go_into_a_file_that_can_be_one(out: str, said: str, cli: Cl
     """Would catch a device that is replaced by a file, plain text under a compressed name, a traceback."""
     refused = cli("eval", "predict", "--recorded", recorded, "--out", out, "--workers", "1")
     assert (refused.code, refused.out) == (2, "") and said in refused.err
+
+
+def test_two_suites_of_one_name_are_refused(cli: Cli, recorded: str) -> None:
+    """Would catch the results of one suite under the other's name."""
+    Path("sampling.toml").write_text(
+        'name = "sampling"\ntitle = "Mine"\narms = ["vote"]\n[[data]]\nlabel = "crowd"\nfiles = ["crowd_*"]\n'
+    )
+    ran = cli("eval", "run", "sampling.toml", "sampling", "--recorded", recorded)
+    assert ran.code == 2 and "two suites are called sampling" in ran.err
+    ran = cli("eval", "run", "samplin", "--recorded", recorded)
+    assert ran.code == 2 and "there is no suite samplin (did you mean sampling?)" in ran.err

@@ -7,6 +7,7 @@ from eval_rows import write_folder
 
 from madflow.errors import ConfigError
 from madflow.evals.arms import ARMS
+from madflow.evals.checking import check_suite
 from madflow.evals.live import LIVE_ARMS
 from madflow.evals.runner import run_suites
 from madflow.evals.scoring import check_measures
@@ -44,6 +45,7 @@ label = "x"
 files = ["x-*"]
 """
 TARGET = '[[target]]\nname = "n"\ndata = "x"\narm = "vote"\nmeasure = "accuracy"\ntarget = ">= 1"\n'
+TWO = SMALL.replace('"vote"', '"vote", "debate"') + 'arms = ["vote"]\n'
 GROUPED = SMALL + 'conditions = ["clean", "adversary"]\n'
 
 
@@ -76,21 +78,35 @@ def test_every_measure_that_is_asked_for_stands_in_a_suite() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (SMALL.replace('arms = ["vote"]', "arms = 3"), "arms"),
-        (SMALL + "colour = 1\n", "data.0.colour"),
-        (SMALL.replace("title", "tilte"), "title"),
+        (SMALL.replace('arms = ["vote"]', "arms = 3"), r"small\.toml: key arms: a list is meant \(given: 3\)"),
+        (SMALL.replace('"vote"', "3"), r"key arms, entry 1: text in quotes is meant \(given: 3\)"),
+        (SMALL.replace('"vote"', '"Vote"'), r"key arms, entry 1: write an arm's name .* \(given: 'Vote'\)"),
+        (SMALL + "colour = 1\n", r"\[\[data\]\] 1 \('x'\), key colour: there is no such key; there are label, files"),
+        (SMALL.replace("title", "tilte"), r"key tilte: there is no such key \(did you mean title\?\)"),
+        (SMALL.replace("[[data]]", "[data]"), r"key data: this is a list of tables; write \[\[data\]\]"),
+        ('source = "recordd"\n' + SMALL, r"live is meant \(did you mean recorded\?\) \(given: 'recordd'\)"),
+        ("rounds = 51\n" + SMALL, r"key rounds: 50 or less is meant \(given: 51\)"),
+        ('name = "small"\n', "key title: is needed and is not there"),
+        (SMALL + TARGET + "[[target.given]]\nmesure = 'x'\n", r"\('n'\), \[\[given\]\] 1, key mesure: .*mean measure"),
+        ("a = " + "[" * 100_000, "is no TOML"),
         (SMALL.replace('"small"', '"other"'), "called 'other' and its file 'small'"),
-        (SMALL.replace("x-*", ""), "data.0.files.0"),
+        (SMALL.replace("x-*", ""), r"\[\[data\]\] 1 \('x'\), key files, entry 1: text of length 1 or more"),
         ("name = ", "is no TOML"),
         ("\xff", "is no TOML"),
         (SMALL + '[[comparison]]\nagainst = "debate"\n', "names debate, which is no arm"),
+        (
+            SMALL + '[[comparison]]\nagainst = "vot"\n',
+            r"names vot, which is no arm of the suite \(did you mean vote\?\)",
+        ),
+        (TWO + TARGET.replace('"vote"', '"debate"'), r"names debate, which data 'x' leaves out \(arms: vote\)"),
+        (TWO + TARGET.replace("accuracy", "swap_consistency:debate"), "names debate, which data 'x' leaves out"),
         (
             SMALL + '[[target]]\nname="n"\ndata="y"\narm="vote"\nmeasure="accuracy"\ntarget=">= 1"\n',
             r"lacks \(y\)",
         ),
         (
             SMALL + '[[target]]\nname="n"\ndata="x"\narm="vote"\nmeasure="accuracy"\ntarget="about 1"\n',
-            "target.0.target",
+            r"\[\[target\]\] 1 \('n'\), key target: write a sign and a number.*given: 'about 1'",
         ),
         (SMALL + TARGET + 'condition = "cleen"\n', "target 'n' names the condition 'cleen', but data 'x' has ''"),
         (GROUPED + TARGET, "names the condition '', but data 'x' has 'adversary', 'clean'"),
@@ -171,3 +187,46 @@ def test_a_group_without_debates_is_noted(tmp_path: Path) -> None:
     assert notes[1] == (
         "No debates, so no figures: made, condition cleen. The conditions of the recordings are: adversary, clean.",
     )
+
+
+def made(**fields: object) -> Suite:
+    data = [{"label": "made", "files": ["made-debates"], "conditions": ["clean", "adversary"]}]
+    body = {"name": "small", "title": "t", "arms": ["vote", "debate"], "measures": ["accuracy"], "data": data}
+    return Suite.model_validate({**body, **fields})
+
+
+BOUND = {"name": "n", "data": "made", "condition": "clean", "arm": "vote", "measure": "accuracy", "target": ">= 1"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"arms": ["vot"]}, r"suite small: arms: there is no arm 'vot' \(did you mean vote\?\); there are single, "),
+        ({"measures": ["acuracy"]}, r"measures: there is no measure 'acuracy' \(did you mean accuracy\?\)"),
+        ({"measures": ["oracle"]}, "measure oracle takes an argument"),
+        ({"recorded": ["accuracy"]}, "recorded: measure accuracy is of an arm, not of what was said"),
+        ({"recorded": ["adversary_loss"]}, "recorded: measure adversary_loss is of an arm"),
+        ({"target": [{**BOUND, "arm": "recorded"}]}, r"\[\[target\]\] 'n': measure accuracy is of an arm"),
+        ({"target": [{**BOUND, "against": "debate", "measure": "oracle:1"}]}, "it cannot be compared"),
+        ({"comparison": [{"against": "vote", "measures": ["oracle:1"]}]}, "oracle:1 is of what was said"),
+        ({"comparison": [{"against": "vote", "measures": ["detection"]}]}, "detection cannot be compared"),
+    ],
+)
+def test_what_a_suite_names_is_there_and_fits(fields: dict[str, object], said: str) -> None:
+    """Catches: a typo without a hint, and a measure in the wrong place, found as a KeyError when all is done."""
+    check_suite(made())
+    with pytest.raises(ConfigError, match=said):
+        check_suite(made(**fields))
+
+
+def test_figures_that_an_arm_is_missing_for_are_noted(tmp_path: Path) -> None:
+    """Catches: a measure that is in the suite, not in the results, and nowhere mentioned."""
+    folder = write_folder(tmp_path / "recorded")
+    data = [
+        {"label": "all", "files": ["made-debates"]},
+        {"label": "some", "files": ["made-sums"], "arms": ["debate"]},
+    ]
+    suite = made(data=data, measures=["swap_consistency:vote"])
+    found = run_suites([suite], [folder], tmp_path / "out")[0].results
+    assert {one.group["data"] for one in found.measures} == {"all"}
+    assert found.notes == ("No swap_consistency:vote on data some: its arms leave out vote.",)
