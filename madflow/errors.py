@@ -23,6 +23,7 @@
     ├── ReplyError             a reply that the strict parser refuses; inside a debate it ends as an invalid ballot
     └── ModelError             one model call failed
         ├── TransientModelError   worth retrying: 408, 409, 429, 5xx, connection lost
+        │   └── ParameterRefused  a parameter that the server does not take: the next attempt goes without
         └── PermanentModelError   never retried: key, quota, context overflow, content filter, bad request
 
 A message names the thing, the limit and the actual value, and what to do next.
@@ -46,6 +47,7 @@ __all__ = [
     "MadflowError",
     "MissingKey",
     "ModelError",
+    "ParameterRefused",
     "PermanentModelError",
     "PlanError",
     "PolicyError",
@@ -197,6 +199,19 @@ class ModelError(MadflowError):
 
 class TransientModelError(ModelError):
     """May pass: retried within the bound."""
+
+
+class ParameterRefused(TransientModelError):
+    """The server does not take an optional parameter of the request; the next attempt goes without, and needs no wait.
+
+    Attributes:
+        word: what was sent and refused, one of `models.dialect.REFUSABLE`, e.g. "response_format:json_schema".
+        unbilled: the refusal tells of no work done, so that nothing but the attempt is charged.
+    """
+
+    def __init__(self, code: str, message: str, *, word: str, unbilled: bool = True, status: int | None = None) -> None:
+        self.word, self.unbilled = word, unbilled
+        super().__init__(code, message, status=status, retry_after_s=0.0)
 
 
 class PermanentModelError(ModelError):

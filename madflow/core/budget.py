@@ -10,6 +10,9 @@ reports. Where nothing is reported, the reservation stays charged for good. Henc
 as long as no report exceeds its reservation. One that does is an *overshoot*: an estimate was wrong; it is charged in
 full and reported, never hidden.
 
+One end without a report is known to be free: a request that the server *refused* to take up, because of a parameter it
+has no use for. Its tokens and money come back; its call was made and stays counted.
+
 The landing. A debate that runs out must still be able to vote. Every reservation names the amount to *hold* back:
 it is admitted only if `committed + amount + hold ≤ cap`. So after any admitted call that is not part of the landing,
 the landing still fits. The landing's own calls pass what of the landing is left after them (in the end, nothing).
@@ -133,19 +136,25 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a reserved call used; `usage` None where nobody reported it, and the reservation stays."""
+    """What a reserved call used; `usage` None where nobody reported it, and the reservation stays.
+
+    `refused`: the server did not take the request up, and its reservation goes, but for the call.
+    """
 
     key: str
     usage: Amount | None
+    refused: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, for a recorded event's payload."""
-        return {"key": self.key, "usage": None if self.usage is None else self.usage.to_json()}
+        data = {"key": self.key, "usage": None if self.usage is None else self.usage.to_json()}
+        return {**data, "refused": True} if self.refused else data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Settlement:
         """The settlement of `to_json`."""
-        return cls(data["key"], None if data["usage"] is None else Amount.from_json(data["usage"]))
+        usage = None if data["usage"] is None else Amount.from_json(data["usage"])
+        return cls(data["key"], usage, data.get("refused", False))
 
 
 Entry = Reservation | Settlement
@@ -282,16 +291,17 @@ class Account:
         self.apply(entry)
         return entry
 
-    def settle(self, key: str, usage: Amount | None) -> Settlement:
+    def settle(self, key: str, usage: Amount | None, *, refused: bool = False) -> Settlement:
         """Replace a reservation by what the call used, and return the entry to record.
 
         A `usage` of None leaves the reservation charged for good. The reserved calls stay charged whatever
-        `usage.calls` says, and so does the reserved money where the usage has no price.
+        `usage.calls` says, and so does the reserved money where the usage has no price. With `refused`, without a
+        usage, nothing stays charged but the calls.
 
         Raises:
             MadflowError: the key has no open reservation: never reserved, or settled already.
         """
-        entry = Settlement(key, usage)
+        entry = Settlement(key, usage, refused)
         self._settle(entry)
         return entry
 
@@ -354,6 +364,11 @@ class Account:
             raise MadflowError(f"the budget key {entry.key!r} was {what}; only an open reservation can be settled")
         del self._open[entry.key]
         worst, usage = reserved.amount, entry.usage
+        if usage is None and entry.refused:
+            free = Amount(usd_nanos=None if worst.usd_nanos is None else 0, calls=worst.calls)
+            self._charge(reserved, -1)
+            self._charge(replace(reserved, amount=free))
+            return
         if usage is None:
             self._unreported.add(worst)
             return

@@ -3,6 +3,9 @@
 Every attempt is reserved durably before it is made, and settled together with what its reply became, in one write. A
 failure costs this seat and nothing else. What cannot be read is an *invalid* answer after one bounded repair; what did
 not come is *missing*, with its cause.
+
+What a model's server refuses to take (a schema, a seed) is recorded with the refused attempt. Every later attempt at
+this model, in this process or in one that resumes the debate, goes without it.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from typing import Any
 from ..core.budget import Amount
 from ..core.replies import REPLY_BYTES_MAX, parse_reply
 from ..core.state import Stage
-from ..errors import BudgetExceeded, ModelError, PermanentModelError, ReplyError
+from ..errors import BudgetExceeded, ModelError, ParameterRefused, PermanentModelError, ReplyError
 from ..models.retry import ATTEMPTS_MAX, with_retries
 from ..models.wellformed import to_record, well_formed
-from ..ports import Event, ModelReply, Usage
+from ..ports import Event, ModelReply, ModelRequest, Usage
 from .contract import DETAIL_CHARS_MAX, LABEL_CHARS_MAX, checked_usage, complete
 from .session import Prepared, Session
 
@@ -120,14 +123,15 @@ class _Attempts:
         left = self.deadline - started
         try:
             async with asyncio.timeout(max(left, 0)):
-                if number > 1:
-                    request = replace(request, timeout_s=left)
+                refused = session.stream.refused.get(request.model, request.refused)
+                if number > 1 or refused:
+                    request = replace(request, timeout_s=left if number > 1 else request.timeout_s, refused=refused)
                 reply = await complete(session.clients[self.prepared.ask.agent], request)
         except TimeoutError as error:
-            await self._failed(key, "timeout", "", started)
+            await self._failed(key, PermanentModelError("timeout", ""), request, started)
             raise PermanentModelError("timeout", f"no reply within {request.timeout_s:.1f} s") from error
         except ModelError as error:
-            await self._failed(key, error.code, str(error), started)
+            await self._failed(key, error, request, started)
             raise
         usage = checked_usage(reply.usage)
         text = reply.text[:_TEXT_MAX]
@@ -141,11 +145,17 @@ class _Attempts:
         self.settled.append(session.stream.settle(key, _used(usage), about))
         return replace(reply, text=text)  # what is read now is what a resumed debate will read
 
-    async def _failed(self, key: str, code: str, detail: str, started: float) -> None:
-        about = {"status": "error", "code": code, "latency_ms": int((self.session.clock.monotonic() - started) * 1000)}
-        if detail:
-            about["detail"] = well_formed(detail, chars_max=DETAIL_CHARS_MAX)
-        await self.session.stream.record(self.session.stream.settle(key, None, about))
+    async def _failed(self, key: str, error: ModelError, request: ModelRequest, started: float) -> None:
+        latency_ms = int((self.session.clock.monotonic() - started) * 1000)
+        about: dict[str, Any] = {"status": "error", "code": error.code, "latency_ms": latency_ms}
+        if str(error):
+            about["detail"] = well_formed(str(error), chars_max=DETAIL_CHARS_MAX)
+        free = False
+        if isinstance(error, ParameterRefused):
+            about |= {"model": request.model, "refused": error.word}
+            # Once only: who was told to go without a word, and is refused for it, has not gone without it.
+            free = bool(error.unbilled) and error.word not in request.refused
+        await self.session.stream.record(self.session.stream.settle(key, None, about, refused=free))
 
 
 async def _call(

@@ -10,7 +10,8 @@ import asyncio
 
 from ..core.ballots import OUTSTANDING
 from ..core.canonical import INTEGER_MAX
-from ..errors import ModelError, PermanentModelError
+from ..errors import ModelError, ParameterRefused, PermanentModelError
+from ..models.dialect import REFUSABLE
 from ..models.wellformed import well_formed
 from ..ports import ModelClient, ModelReply, ModelRequest, Usage
 
@@ -26,13 +27,17 @@ async def complete(client: ModelClient, request: ModelRequest) -> ModelReply:
 
     Raises:
         ModelError: as the client raised it, its code fit for a record; PermanentModelError("client") for anything else
-            it raised, a cancellation of its own making among it, and for a result that is no reply.
+            it raised, a cancellation of its own making among it, for the refusal of a parameter that is none of
+            `models.dialect.REFUSABLE`, and for a result that is no reply.
         TimeoutError: as the client raised it.
     """
     try:
         reply = await client.complete(request)
     except ModelError as error:
         error.code, error.retry_after_s = _label(error.code), _seconds(error.retry_after_s)
+        if isinstance(error, ParameterRefused) and not (isinstance(error.word, str) and error.word in REFUSABLE):
+            word, known = well_formed(str(error.word), chars_max=LABEL_CHARS_MAX), ", ".join(sorted(REFUSABLE))
+            raise PermanentModelError("client", f"nothing goes without {word!r}; there are {known}") from error
         raise
     except TimeoutError:
         raise

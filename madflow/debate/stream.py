@@ -52,6 +52,7 @@ class DebateStream:
         state: the debate's state; account: its budget; place: the last place taken in the stream.
         attempts: reservations so far by call id, so that a resumed call never reuses a key.
         replies: text by call id of what a dead process was answered and had not used: paid, and not asked again.
+        refused: by model, the words for what its server has refused in this debate (`ParameterRefused`).
     """
 
     def __init__(self, ledger: Ledger, config: Config, clock: Clock) -> None:
@@ -61,6 +62,7 @@ class DebateStream:
         self.account = Account(config.limits)
         self.attempts: dict[str, int] = {}
         self.replies: dict[str, str] = {}
+        self.refused: dict[str, frozenset[str]] = {}
         self.landed: Mapping[str, Any] | None = None
         self.before_landing: State | None = None
         self.prompt_chars = self.prefix_chars = self.cached_tokens = 0
@@ -172,9 +174,9 @@ class DebateStream:
         self.attempts[call_id] = number
         return key, Event("reserved", {"entry": entry.to_json(), "call_id": call_id, "attempt": number, **about})
 
-    def settle(self, key: str, usage: Amount | None, about: Mapping[str, Any]) -> Event:
-        """Settle one attempt from its reported usage; None keeps the reservation charged."""
-        return Event("settled", {"entry": self.account.settle(key, usage).to_json(), **about})
+    def settle(self, key: str, usage: Amount | None, about: Mapping[str, Any], *, refused: bool = False) -> Event:
+        """Settle one attempt from its reported usage; None keeps the reservation charged, but for one `refused`."""
+        return Event("settled", {"entry": self.account.settle(key, usage, refused=refused).to_json(), **about})
 
     def abandon_open(self) -> list[Event]:
         """Settle what a dead process left open, each at its worst case: nobody will ever report it."""
@@ -194,6 +196,9 @@ class DebateStream:
             self.prefix_chars += payload["prefix_chars"]
         elif record.kind == "settled":
             self.cached_tokens += payload.get("cached_tokens", 0)
+            if "refused" in payload:
+                model, word = payload["model"], payload["refused"]
+                self.refused[model] = self.refused.get(model, frozenset()) | {word}
         if record.kind in _DEBATE_EVENTS:
             self.state = apply(self.state, record.kind, payload, record.at_ms)
             if record.kind == "resumed":

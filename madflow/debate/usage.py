@@ -13,7 +13,8 @@ def usage_report(stream: DebateStream) -> dict[str, Any]:
     """The account, and how much of the prompts a provider's cache could serve.
 
     `cache`: `prompt_chars` of all attempts; `prefix_chars` of them were the beginning of an earlier, answered request;
-    `prefix_share` is their ratio as a decimal string; `cached_tokens` is what providers reported.
+    `prefix_share` is their ratio as a decimal string; `cached_tokens` is what providers reported. `without`: by model,
+    what its server has refused and is asked without, in the words of `models.dialect.REFUSABLE`.
     """
     return {
         **stream.account.report(),
@@ -23,5 +24,6 @@ def usage_report(stream: DebateStream) -> dict[str, Any]:
             "prefix_share": f"{stream.prefix_chars / stream.prompt_chars:.4f}" if stream.prompt_chars else "0",
             "cached_tokens": stream.cached_tokens,
         },
+        "without": {model: sorted(words) for model, words in sorted(stream.refused.items())},
         "refused": [{"agent": agent, "cause": cause} for agent, cause in sorted(stream.state.refused)],
     }

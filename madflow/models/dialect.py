@@ -2,51 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from ..ports import ReplySchema
 
-__all__ = ["Dialect", "is_closed", "response_format"]
+__all__ = ["REFUSABLE", "Dialect", "is_closed", "response_format"]
+
+
+REFUSABLE: Final = frozenset(
+    {
+        "response_format:json_schema",
+        "response_format:json_object",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "seed",
+        "stream_options",
+    }
+)
+"""The words for what a server can refuse and be asked without."""
+
+_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What this server takes, as far as is known."""
+    """What one server takes: everything but what it has refused.
 
-    schema: str = "json_schema"  # json_schema | json_object | none
-    limit: str = "max_tokens"  # or max_completion_tokens
-    limits_tried: frozenset[str] = frozenset()
-    temperature: bool = True
-    seed: bool = True
-    stream_options: bool = True
+    A set of words, so that calls in flight together, which are refused for the same reason, teach it once.
 
-    def without(self, parameter: str) -> Dialect:
-        """The dialect after a server refused `parameter`; the same one where there is nothing left to give up."""
+    Attributes:
+        first_limit: what the limit of a reply is called until the server refuses it.
+        refused: words of `REFUSABLE`.
+    """
+
+    first_limit: str = "max_tokens"
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def schema(self) -> str:
+        """How a schema is sent: json_schema, json_object or none."""
+        forms = ("json_schema", "json_object")
+        return next((form for form in forms if f"response_format:{form}" not in self.refused), "none")
+
+    @property
+    def limit(self) -> str:
+        """What the limit of a reply is called: max_tokens or max_completion_tokens."""
+        return self.first_limit if self.first_limit not in self.refused else _other(self.first_limit)
+
+    def takes(self, parameter: str) -> bool:
+        """Whether to send temperature, seed or stream_options."""
+        return parameter not in self.refused
+
+    def without(self, words: Iterable[str]) -> Dialect:
+        """The dialect of a server that has refused these, too."""
+        return replace(self, refused=self.refused.union(words))
+
+    def word(self, parameter: str) -> str:
+        """The word for what this dialect sends of a parameter; empty where there is nothing left to give up."""
         if parameter == "response_format":
-            return replace(self, schema={"json_schema": "json_object"}.get(self.schema, "none"))
-        if parameter in ("max_tokens", "max_completion_tokens"):
-            tried = self.limits_tried | {parameter}
-            other = "max_tokens" if parameter == "max_completion_tokens" else "max_completion_tokens"
-            return self if other in tried else replace(self, limit=other, limits_tried=tried)
-        return replace(
-            self,
-            temperature=self.temperature and parameter != "temperature",
-            seed=self.seed and parameter != "seed",
-            stream_options=self.stream_options and parameter != "stream_options",
-        )
+            return f"response_format:{self.schema}" if self.schema != "none" else ""
+        if parameter in _LIMITS:
+            return parameter if parameter == self.limit and _other(parameter) not in self.refused else ""
+        return parameter if self.takes(parameter) and parameter in REFUSABLE else ""
 
-    def learnt(self, sent: Dialect, parameter: str) -> Dialect:
-        """This dialect after a request in the dialect `sent` was refused for `parameter`.
 
-        Calls in flight together are refused for the same reason: only the first of them teaches anything.
-        """
-        return self.without(parameter) if self._about(parameter) == sent._about(parameter) else self
-
-    def _about(self, parameter: str) -> object:
-        field = {"response_format": "schema", "max_tokens": "limit", "max_completion_tokens": "limit"}
-        return getattr(self, field.get(parameter, parameter))
+def _other(limit: str) -> str:
+    return _LIMITS[1 - _LIMITS.index(limit)]
 
 
 def response_format(schema: ReplySchema, mode: str) -> dict[str, Any]:

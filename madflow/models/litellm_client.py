@@ -18,11 +18,11 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from ..errors import ModelError, PermanentModelError, TransientModelError
+from ..errors import ModelError, ParameterRefused, PermanentModelError, TransientModelError
 from ..ports import ModelReply, ModelRequest, Quote
 from .dialect import Dialect, response_format
 from .http_pool import on_close
-from .openai_errors import classify, rejected_parameter
+from .openai_errors import classify, rejected_parameter, tells_of_work
 from .prices import Price
 from .quoting import quote_request, read_usage
 from .tokens import TokenCounter
@@ -106,11 +106,11 @@ class LiteLLMClient:
         return quote_request(request, self._counter, self._price)
 
     async def complete(self, request: ModelRequest) -> ModelReply:
-        """One request, one reply. Raises TransientModelError and PermanentModelError with the wire client's codes."""
+        """One request, one reply. Raises the wire client's errors, with its codes."""
         if self._litellm is None:
             self._litellm = await asyncio.to_thread(_load)
         await on_close(_close_clients)
-        sent = self._dialect
+        sent = self._dialect.without(request.refused)
         began = time.perf_counter()
         try:
             async with asyncio.timeout(request.timeout_s):
@@ -151,15 +151,15 @@ class LiteLLMClient:
             arguments["api_base"] = self._api_base
         if self._api_key is not None:
             arguments["api_key"] = self._api_key
-        if request.temperature is not None and dialect.temperature:
+        if request.temperature is not None and dialect.takes("temperature"):
             arguments["temperature"] = request.temperature
-        if request.seed is not None and dialect.seed:
+        if request.seed is not None and dialect.takes("seed"):
             arguments["seed"] = request.seed
         if request.schema is not None and dialect.schema != "none":
             arguments["response_format"] = response_format(request.schema, dialect.schema)
         if request.on_first_token is not None:
             arguments |= {"stream": True}
-            if dialect.stream_options:
+            if dialect.takes("stream_options"):
                 arguments["stream_options"] = {"include_usage": True}
         return arguments
 
@@ -170,11 +170,11 @@ class LiteLLMClient:
             message = message.replace(self._api_key, "***")
         status = _status(error)
         parameter = rejected_parameter(status, "", "", message)
-        if parameter and sent.without(parameter) != sent:
-            self._dialect = self._dialect.learnt(sent, parameter)
+        if word := sent.word(parameter):
+            self._dialect = self._dialect.without({word})
             code = "schema_rejected" if parameter == "response_format" else "parameter_rejected"
             text = f"{self.model}: the provider does not take {parameter}; later attempts go without"
-            return TransientModelError(code, text, status=status, retry_after_s=0.0)
+            return ParameterRefused(code, text, word=word, unbilled=not tells_of_work(str(error)), status=status)
         known, kind = _final_cause(error), _passing_cause(error)
         if known:
             return PermanentModelError(known, f"{self.model}: {message}", status=status or None)

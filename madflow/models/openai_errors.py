@@ -18,7 +18,15 @@ from typing import Any
 
 from ..errors import ModelError, PermanentModelError, TransientModelError
 
-__all__ = ["classify", "error_detail", "error_in_body", "from_response", "rejected_parameter", "retry_after_s"]
+__all__ = [
+    "classify",
+    "error_detail",
+    "error_in_body",
+    "from_response",
+    "rejected_parameter",
+    "retry_after_s",
+    "tells_of_work",
+]
 
 _DETAIL_CHARS = 300
 _TRANSIENT = {408: "timeout", 409: "conflict", 425: "too_early", 429: "rate_limited"}
@@ -38,6 +46,7 @@ _ADVICE = {
     "context_overflow": "the prompt does not fit this model",
     "unknown_model": "check the model's name and the API base",
 }
+_WORK = ("usage", "failed_generation")  # fields of an error that came after the model had begun
 _OPTIONAL = ("response_format", "max_tokens", "max_completion_tokens", "temperature", "seed", "stream_options")
 _SCHEMA_WORDS = ("response_format", "json_schema", "json_object", "guided_json", "structured output")
 _REFUSING = (
@@ -125,6 +134,12 @@ def rejected_parameter(status: int, code: str, parameter: str, message: str) -> 
         return "response_format"
     named = [(found.start(), name) for name in _OPTIONAL if (found := re.search(rf"\b{name}\b", message))]
     return min(named)[1] if named else ""  # "'max_tokens' is not supported …, use 'max_completion_tokens' instead"
+
+
+def tells_of_work(text: str) -> bool:
+    """Whether a refusal's whole text has a field that only a request can have that was worked on: usage, or what was
+    generated in vain. Such a refusal may be billed."""
+    return any(f"{quote}{field}{quote}" in text for field in _WORK for quote in ("'", '"'))
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, *, model: str, secret: str = "") -> ModelError:

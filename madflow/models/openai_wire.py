@@ -2,9 +2,10 @@
 
 One `complete` is one HTTP request: no retry, no redirect (a key must not travel on), no cookie. What a server cannot
 take is learnt, not guessed: a 400 that names an optional parameter makes this client remember it and fail the attempt
-with a TransientModelError("schema_rejected" or "parameter_rejected", retry_after_s=0), so that the next attempt, which
-the caller reserves like any other, goes without. response_format steps down json_schema → json_object → none;
-max_completion_tokens and max_tokens stand for each other; temperature, seed and stream_options are left out.
+with a ParameterRefused("schema_rejected" or "parameter_rejected"), so that the next attempt, which the caller reserves
+like any other, goes without. So does a request that brings what was refused before (`ModelRequest.refused`).
+response_format steps down json_schema → json_object → none; max_completion_tokens and max_tokens stand for each other;
+temperature, seed and stream_options are left out.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import aiohttp
 import orjson
 from multidict import CIMultiDict
 
-from ..errors import ConfigError, PermanentModelError, TransientModelError
+from ..errors import ConfigError, ParameterRefused, PermanentModelError, TransientModelError
 from ..ports import ModelReply, ModelRequest, Quote, ReplySchema, Usage
 from .dialect import Dialect, response_format
 from .http_pool import aclose_all, session
-from .openai_errors import error_detail, error_in_body, from_response, rejected_parameter
+from .openai_errors import error_detail, error_in_body, from_response, rejected_parameter, tells_of_work
 from .openai_stream import StreamedReply
 from .prices import Price
 from .quoting import quote_request, read_usage
@@ -81,7 +82,7 @@ class OpenAIWireClient:
         )
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
-        self._dialect = Dialect(limit=limit_parameter)
+        self._dialect = Dialect(limit_parameter)
         self._counter = counter or TokenCounter(model)
         self._price = price
         self._proxy = _proxy(parts.scheme, parts.hostname)
@@ -98,14 +99,14 @@ class OpenAIWireClient:
         """One request, one reply.
 
         Raises:
-            TransientModelError: rate_limited, timeout, connection, server_error, conflict, bad_body, schema_rejected,
-                parameter_rejected.
+            TransientModelError: rate_limited, timeout, connection, server_error, conflict, bad_body.
+            ParameterRefused: schema_rejected, parameter_rejected.
             PermanentModelError: bad_key, quota, context_overflow, content_filter, unknown_model, bad_request,
                 redirect, too_long.
         """
         if request.timeout_s <= 0:  # aiohttp would take 0 for "no timeout"
             raise TransientModelError("timeout", f"{self.name}: no time left ({request.timeout_s:g} s)")
-        dialect = self._dialect
+        dialect = self._dialect.without(request.refused)
         body = _encoded(self._body(request, dialect))
         timeout = aiohttp.ClientTimeout(total=request.timeout_s)
         began = time.perf_counter()
@@ -150,15 +151,15 @@ class OpenAIWireClient:
         }
         if not request.system:
             del body["messages"][0]
-        if request.temperature is not None and dialect.temperature:
+        if request.temperature is not None and dialect.takes("temperature"):
             body["temperature"] = request.temperature
-        if request.seed is not None and dialect.seed:
+        if request.seed is not None and dialect.takes("seed"):
             body["seed"] = request.seed
         if request.schema is not None and dialect.schema != "none":
             body["response_format"] = self._format(request.schema, dialect.schema)
         if request.on_first_token is not None:
             body["stream"] = True
-            if dialect.stream_options:
+            if dialect.takes("stream_options"):
                 body["stream_options"] = {"include_usage": True}
         return body
 
@@ -246,11 +247,12 @@ class OpenAIWireClient:
                 status=status,
             )
         parameter = rejected_parameter(status, *error_detail(content, self._key))
-        if parameter and sent.without(parameter) != sent:
-            self._dialect = self._dialect.learnt(sent, parameter)
+        if word := sent.word(parameter):
+            self._dialect = self._dialect.without({word})
             code = "schema_rejected" if parameter == "response_format" else "parameter_rejected"
             text = f"{self.name}: the server does not take {parameter}; later attempts go without"
-            raise TransientModelError(code, text, status=status, retry_after_s=0.0)
+            unbilled = not tells_of_work(content.decode("utf-8", "replace"))
+            raise ParameterRefused(code, text, word=word, unbilled=unbilled, status=status)
         raise from_response(status, headers, content, model=self.name, secret=self._key)
 
 

@@ -263,6 +263,28 @@ def test_the_report_is_json_and_adds_up() -> None:
     assert unpriced.report()["usd"] == usd_text(7), "a price that came with the reply makes the sum known again"
 
 
+def test_a_refused_request_costs_its_call_and_nothing_else() -> None:
+    """Catches: a refusal that stays charged, one that frees its call, one that counts as a report of 0 tokens and makes
+    later estimates unsafe, and a price that a refusal makes up."""
+    running = account(usd="0.5")
+    entries: list[Entry] = [running.reserve("k", CALL, hold=NONE, model="m", utf8_bytes=400)]
+    refused = running.settle("k", None, refused=True)
+    entries.append(Settlement.from_json(json.loads(json.dumps(refused.to_json()))))
+    assert running.committed == Amount(0, 0, 0, 1)
+    assert running.unreported == running.overshoot == NONE and running.calibration == Calibration()
+    assert Account.fold(running.limits, entries) == running
+    unpriced = account()
+    unpriced.reserve("k", Amount(5, 5, None, 1), hold=NONE)
+    unpriced.settle("k", None, refused=True)
+    assert unpriced.committed == Amount(0, 0, None, 1)
+
+
+def test_a_settlement_recorded_without_a_word_on_refusals_was_none() -> None:
+    """Catches: an older ledger that cannot be read, or one that gives back what its debate had charged."""
+    assert Settlement.from_json({"key": "k", "usage": None}) == Settlement("k", None, refused=False)
+    assert Settlement("k", None).to_json() == {"key": "k", "usage": None}
+
+
 # --- calibration
 
 
@@ -339,7 +361,7 @@ class Twin:
 
 AMOUNTS = st.builds(Amount, st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.just(1))
 STEPS = st.tuples(
-    st.sampled_from(["reserve", "reserve", "landing", "settle", "settle", "drop", "crash"]),
+    st.sampled_from(["reserve", "reserve", "landing", "settle", "settle", "drop", "refuse", "crash"]),
     AMOUNTS,
     st.integers(0, 100),
     st.integers(0, 100),
@@ -380,6 +402,10 @@ def test_random_schedules(tokens: int, nanos: int, calls: int, hold: Amount, ste
             entries += running.abandon_open()
         elif key and step == "drop":
             entries.append(running.settle(key, None))
+        elif key and step == "refuse":
+            entries.append(running.settle(key, None, refused=True))
+            twin.calls[key] = (twin.calls[key][0], Amount(0, 0, 0, 1))
+            billed = twin.charged()
         elif key:
             worst = twin.calls[key][0]
             used = Amount(worst.prompt_tokens * percent // 100, worst.output_tokens, worst.usd_nanos, 1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from model_requests import POSITION, request
 
-from madflow.errors import ModelError, PermanentModelError, TransientModelError
+from madflow.errors import ModelError, ParameterRefused, PermanentModelError, TransientModelError
 from madflow.models.http_pool import aclose_all
 from madflow.models.litellm_client import LiteLLMClient
 from madflow.testing.openai_server import Fault, LoopbackServer
@@ -75,9 +75,20 @@ async def test_what_each_failure_becomes() -> None:
         switch.fault = "no_schema"
         rejected = await failure(client, schema=POSITION)
         assert (rejected.code, rejected.retry_after_s) == ("schema_rejected", 0.0)
+        assert isinstance(rejected, ParameterRefused)
+        assert (rejected.word, rejected.unbilled) == ("response_format:json_schema", True)
         base = server.base_url
     refused = await failure(LiteLLMClient("openai/gpt-4o-mini", api_base=base, api_key="k"))
     assert isinstance(refused, TransientModelError) and refused.code == "connection"
+
+
+async def test_what_the_request_says_was_refused_is_not_sent_again() -> None:
+    """Catches: a client that has to be refused itself to know; a resumed debate would be refused once more."""
+    async with LoopbackServer("x", schemas=()) as server:
+        client = LiteLLMClient("openai/gpt-4o-mini", api_base=server.base_url, api_key="k")
+        words = frozenset({"response_format:json_schema", "response_format:json_object"})
+        assert (await client.complete(request(schema=POSITION, refused=words))).text == "x"
+        assert len(server.served) == 1
 
 
 async def test_a_missing_key_is_final_though_litellm_calls_it_a_500() -> None:

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from model_requests import POSITION, request
 
-from madflow.errors import ConfigError, ModelError, PermanentModelError, TransientModelError
+from madflow.errors import ConfigError, ModelError, ParameterRefused, PermanentModelError, TransientModelError
 from madflow.models import http_pool
 from madflow.models.dialect import Dialect
 from madflow.models.openai_wire import BODY_BYTES_MAX, OpenAIWireClient
@@ -98,6 +98,45 @@ async def test_response_format_steps_down_and_is_remembered() -> None:
         assert len(server.served) == 4
 
 
+async def test_what_the_request_says_was_refused_is_not_sent_again() -> None:
+    """Catches: a client that has to be refused itself to know; a resumed debate would pay for it once more."""
+    refused = frozenset({"response_format:json_schema", "response_format:json_object", "seed", "max_tokens"})
+    async with Raw(200, reply_body(content="x")) as server:
+        client = OpenAIWireClient("m", server.base_url)
+        await client.complete(request(schema=POSITION, temperature=0.5, seed=7, refused=refused))
+        await client.complete(request(schema=POSITION, seed=7, refused=frozenset({"response_format:json_schema"})))
+        await client.complete(request(schema=POSITION, seed=7))
+        first, second, third = server.bodies
+    assert "response_format" not in first and "seed" not in first and first["temperature"] == 0.5
+    assert (first.get("max_tokens"), first["max_completion_tokens"]) == (None, 64)
+    assert second["response_format"] == {"type": "json_object"} and second["seed"] == 7
+    assert third["response_format"]["type"] == "json_schema", "what one debate was refused is no news to another"
+
+
+@pytest.mark.parametrize(
+    ("error", "unbilled"),
+    [
+        ({"message": "not supported", "param": "response_format"}, True),
+        ({"message": "not supported", "param": "response_format", "usage": {"prompt_tokens": 5}}, False),
+        ({"message": "not supported", "param": "response_format", "failed_generation": "{"}, False),
+    ],
+)
+async def test_a_refusal_that_tells_of_work_may_be_billed(error: dict[str, Any], unbilled: bool) -> None:
+    """Catches: a request that was generated for, and billed, given back as if it had been turned away at the door."""
+    async with Raw(400, json.dumps({"error": error}).encode()) as server:
+        refusal = await failure(OpenAIWireClient("m", server.base_url), schema=POSITION)
+    assert isinstance(refusal, ParameterRefused)
+    assert (refusal.word, refusal.unbilled) == ("response_format:json_schema", unbilled)
+
+
+async def test_a_reply_that_missed_its_schema_is_no_refused_parameter() -> None:
+    """Some providers check what was generated, and answer 400: it was billed, and another attempt may do."""
+    error = {"message": "Failed to generate JSON. Adjust your prompt.", "code": "json_validate_failed"}
+    async with Raw(400, json.dumps({"error": {**error, "failed_generation": "no"}}).encode()) as server:
+        refusal = await failure(OpenAIWireClient("m", server.base_url), schema=POSITION)
+    assert not isinstance(refusal, ParameterRefused) and refusal.code == "bad_request"
+
+
 async def test_calls_in_flight_together_learn_a_refusal_once() -> None:
     """Catches stepping down once per refused call: json_object would be skipped, though the server takes it."""
     async with LoopbackServer("x", schemas=("json_object",), latency_s=0.01) as server:
@@ -126,10 +165,10 @@ async def test_a_late_refusal_teaches_nothing_old() -> None:
 async def test_two_parameters_refused_together_are_both_learnt() -> None:
     def dialect_after(first: str, second: str) -> Dialect:
         sent = Dialect()
-        return sent.learnt(sent, first).learnt(sent, second)
+        return sent.without({sent.word(first)}).without({sent.word(second)})
 
     both = dialect_after("temperature", "seed")
-    assert (both.temperature, both.seed, both.schema) == (False, False, "json_schema")
+    assert (both.takes("temperature"), both.takes("seed"), both.schema) == (False, False, "json_schema")
     assert dialect_after("response_format", "response_format").schema == "json_object"
 
 
