@@ -110,7 +110,10 @@ class Compared:
 
 
 def compare(raised: Iterable[Raised]) -> Compared:
-    """Compare the claims of a review. The result depends on the claims alone, not on their order."""
+    """Compare the claims of a review. The result depends on the claims alone, not on their order.
+
+    A claim is compared with fewer than `NEAR_MAX` others, so time grows with the number of claims, which replies bound.
+    """
     claims = _distinct(raised)
     heads = [said[0] for said in claims]
     corpus = Corpus.of(head.text for head in heads)

@@ -18,6 +18,8 @@ def files() -> None:
     Path("files.json").write_text(json.dumps({"question": "q", "files": [{"path": "a", "language": "", "diff": ""}]}))
     Path("text.db").write_text("not a ledger " * 200)
     Path("empty.diff").write_text("")
+    Path("a.py").write_text("a = 1\n")
+    Path("new.diff").write_text("--- /dev/null\n+++ b/a.py\n@@ -0,0 +1 @@\n+a = 1\n")
     Path("binary.diff").write_bytes(bytes(range(256)) * 8)
 
 
@@ -60,6 +62,16 @@ CASES = {
     "no diff": (["review", "none.diff"], "give the path of a unified diff"),
     "empty diff": (["review", "empty.diff"], "nothing to review"),
     "binary diff": (["review", "binary.diff"], "diff"),
+    "bad merge": (["review", "new.diff", "--merge", "words"], "'same', 'overlap'"),
+    "no such judge": (["review", "new.diff", "--same-judge", "ann", *MODEL], "no seat 'ann' to judge"),
+    "judge of words": (
+        ["review", "new.diff", "--same-judge", "security", "--merge", "overlap", *MODEL],
+        "by the merge rule same",
+    ),
+    "judge is code": (
+        ["review", "new.diff", "--same-judge", "security", "--crew", "analysers", "--root", "."],
+        "an analyser (analyser:security) compares no claims",
+    ),
 }
 
 

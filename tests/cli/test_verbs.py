@@ -44,6 +44,13 @@ def test_review_without_a_model_says_so_and_finds(cli: Cli) -> None:
     assert Path("p.json").read_text() == ran.out
 
 
+def test_a_review_merges_as_it_is_told(cli: Cli) -> None:
+    """Would catch an option that never reaches the debate, and a default that is another one's than Python's."""
+    Path("bad.diff").write_text(BAD)
+    assert cli("review", "bad.diff", "--json").json["content"]["merge"]["rule"] == "same"
+    assert "merge" not in cli("review", "bad.diff", "--json", "--merge", "overlap").json["content"]
+
+
 def test_review_as_a_gate(cli: Cli) -> None:
     """Would catch a gate that lets request_changes through, or that stops what is fine."""
     Path("bad.diff").write_text(BAD)
