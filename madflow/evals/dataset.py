@@ -91,7 +91,11 @@ def load_questions(path: str | Path) -> list[Question]:
 
 def _table(file: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows by the names in the first line; without such a line: question, options, the right letter (MMLU's own)."""
-    with opened(file) as stream:
+    try:
+        whole = opened(file)
+    except (EOFError, OSError) as error:
+        raise ConfigError(f"{file.name}:1 cannot be read ({error}); save the table as UTF-8") from error
+    with whole as stream:
         reader = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
         header: list[str] | None = None
         try:

@@ -12,22 +12,31 @@ from typing import Any, BinaryIO, Final, cast
 
 from ..errors import ConfigError
 
-__all__ = ["LINE_BYTES_MAX", "json_lines", "opened"]
+__all__ = ["DEPTH_MAX", "LINE_BYTES_MAX", "json_lines", "opened"]
 
 LINE_BYTES_MAX: Final = 16_000_000
+DEPTH_MAX: Final = 100  # of arrays and objects in each other: far below what Python's own recursion bears
 
 
 def opened(file: Path) -> BinaryIO:
-    """The file's bytes, unpacked where its name ends in .gz."""
-    return cast(BinaryIO, gzip.open(file, "rb")) if file.name.endswith(".gz") else file.open("rb")
+    """The file's bytes, unpacked where its name ends in .gz.
+
+    Raises:
+        EOFError: it ends in .gz and holds nothing at all, which no archive does.
+    """
+    if not file.name.endswith(".gz"):
+        return file.open("rb")
+    if file.stat().st_size == 0:
+        raise EOFError("0 bytes are no gzip archive")
+    return cast(BinaryIO, gzip.open(file, "rb"))
 
 
 def json_lines(file: Path, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[tuple[int, Any]]:
     """(1-based number, value) of each line that is not blank. A byte-order mark and CRLF are taken as they come.
 
     Raises:
-        ConfigError: a line that is longer than `line_bytes_max`, no UTF-8, no JSON or has a key twice in one object; a
-            file that cannot be opened or unpacked. The message names file and line.
+        ConfigError: a line that is longer than `line_bytes_max`, no UTF-8, no JSON, nested deeper than `DEPTH_MAX` or
+            has a key twice in one object; a file that cannot be opened or unpacked. The message names file and line.
     """
     number = 1
     try:
@@ -36,11 +45,29 @@ def json_lines(file: Path, line_bytes_max: int = LINE_BYTES_MAX) -> Iterator[tup
                 if len(raw) > line_bytes_max:
                     raise ConfigError(f"{file.name}:{number} is longer than {line_bytes_max} bytes; split the row")
                 if raw.strip():
-                    yield number, json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once)
+                    value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once)
+                    if _deeper(value, DEPTH_MAX):
+                        raise ConfigError(f"{file.name}:{number} is nested deeper than {DEPTH_MAX} levels; flatten it")
+                    yield number, value
                 number += 1
     except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
         where = f"{file.name}:{number}"
         raise ConfigError(f"{where} cannot be read ({error}); is it whole, one JSON object a line, UTF-8?") from error
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Whether arrays and objects stand deeper in each other than `depth`."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(depth):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -80,14 +80,17 @@ def predict(
         workers: processes.
 
     Raises:
-        ConfigError: an unknown policy, no recordings, two files of one name, or a row that cannot be read; names file
-            and line.
+        ConfigError: an unknown policy, no recordings or no rows in them, two files of one name, or a row that cannot be
+            read; names file and line.
         MadflowError: a run could not be held again, or a worker process died. There is then no prediction at all.
     """
     if policy not in ARMS:
         raise ConfigError(f"there is no policy {policy!r}{nearest(policy, ARMS)}; there are {', '.join(ARMS)}")
-    loaded = load_files(recorded_files(recorded), workers, scored=False, on_progress=on_progress)
+    files = recorded_files(recorded)
+    loaded = load_files(files, workers, scored=False, on_progress=on_progress)
     rows = [row for of_file in loaded for row in of_file]
+    if not rows:
+        raise ConfigError(f"no debates are in {', '.join(map(str, files))}; a file has one JSON object a line")
     items = [Item(str(number), policy, tuple(run)) for number, run in enumerate(cut(rows))]
     made: dict[str, Outcome] = {}
     done = 0

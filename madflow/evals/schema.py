@@ -70,10 +70,10 @@ def checked(value: Any, where: str, stem: str, models: Sequence[str] | None) -> 
     _check_seats(row, agents)
     count = row.number("n_options")
     return Line(
-        task_id=row.text("task_id") or where,
+        task_id=row.words("task_id") or where,
         run=row.text("run") or stem,
         dataset=row.text("dataset"),
-        question=row.text("question"),
+        question=row.words("question"),
         options=_options(row),
         option_count=count if 2 <= count <= len(ascii_uppercase) else 0,
         gold=row.text("gold") or None,
@@ -127,6 +127,11 @@ class _Fields:
             return _whole(str(value))
         except ValueError as error:
             self.refuse(name, str(error), "fix the text")
+
+    def words(self, name: str) -> str:
+        """A string as it is, "" where it is blank."""
+        text = self.text(name)
+        return text if text.strip() else ""
 
     def number(self, name: str) -> int:
         value = self.get(name, int, 0)

@@ -116,3 +116,11 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "QUESTION_CHARS_MAX", 3)
     with pytest.raises(ConfigError, match="6 characters; the limit is 3"):
         load_questions(path)
+
+
+def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
+    """Catches a traceback, or no questions, for a copy that broke off before its first byte."""
+    for name in ("a.csv.gz", "a.jsonl.gz"):
+        (tmp_path / name).touch()
+        with pytest.raises(ConfigError, match=rf"^{name}:1 cannot be read \(0 bytes are no gzip archive\)"):
+            load_questions(tmp_path / name)

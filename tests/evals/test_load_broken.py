@@ -14,6 +14,7 @@ from madflow.errors import ConfigError
 from madflow.evals import load as loading
 from madflow.evals.ensembles import load_reviews
 from madflow.evals.load import load_recorded
+from madflow.evals.predict import predict
 
 ROW = {"question": "How many?", "agents": [{"id": "a", "rounds": ["It is 3."]}]}
 PULL = {"pr": "1", "repo": "r", "golden": [], "reviews": {}}
@@ -25,10 +26,13 @@ def test_a_broken_file_is_named(load: Callable[[Path], Any], row: dict[str, Any]
     line = json.dumps(row).encode() + b"\n"
     whole = gzip.compress(line)
     packed, plain = tmp_path / "x.jsonl.gz", tmp_path / "y.jsonl"
-    for broken in (whole[:10] + b"\xff" * 20, whole[:-9], whole[:-6] + b"\x00" * 6, b"no gzip"):
+    for broken in (b"", whole[:10] + b"\xff" * 20, whole[:-9], whole[:-6] + b"\x00" * 6, b"no gzip"):
         packed.write_bytes(broken)
         with pytest.raises(ConfigError, match=r"^x\.jsonl\.gz:[12] cannot be read"):
             load(packed)
+    plain.write_bytes(line + b'{"meta": ' + b"[" * 100 + b"]" * 100 + b"}")
+    with pytest.raises(ConfigError, match=r"^y\.jsonl:2 is nested deeper than 100 levels; flatten it"):
+        load(plain)
     for bad in (b"[" * 200_000, b"{", b"\xff", b"9" * 5_000):
         plain.write_bytes(line + bad)
         with pytest.raises(ConfigError, match=r"^y\.jsonl:2 cannot be read"):
@@ -89,3 +93,24 @@ def test_rows_are_counted_as_they_are_read(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "b.jsonl").write_text(line * 3 + "{")
     with pytest.raises(ConfigError, match=r"^b\.jsonl:3 is one row more than a load may have, 3; load fewer files"):
         load_recorded(tmp_path)
+
+
+def test_as_deep_as_a_line_may_be(tmp_path: Path) -> None:
+    """Catches: a bound that refuses what it allows, and text full of braces that counts as depth."""
+    meta = json.loads("[" * 98 + "]" * 98)
+    (tmp_path / "x.jsonl").write_text(json.dumps(ROW | {"meta": {"deep": meta}, "question": "{[" * 500}))
+    assert load_recorded(tmp_path)[0].meta == {"deep": meta}
+
+
+def test_a_blank_question_is_none(tmp_path: Path) -> None:
+    """Catches: blanks in place of a question, which no debate can be held on, found when all is read."""
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(json.dumps(ROW | {"question": " ", "task_id": "t"}).encode()))
+    assert load_recorded(tmp_path)[0].prompt == ""
+    assert [one["answer"] for one in predict(tmp_path, "vote")] == ["3"]
+
+
+def test_predictions_of_nothing_are_refused(tmp_path: Path) -> None:
+    """Catches: an empty file of predictions, and success, for a folder whose files hold no row."""
+    (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(b"\n\n"))
+    with pytest.raises(ConfigError, match=r"^no debates are in .*x\.jsonl\.gz"):
+        predict(tmp_path, "vote")
