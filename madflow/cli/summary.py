@@ -162,7 +162,17 @@ def _review(proposal: Proposal) -> list[str]:
     rejected = content.get("rejected_findings") or ()
     if rejected:
         lines += [f"  ({len(rejected)} more were raised and rejected by the other seats)"]
+    lines += _judged_pairs((content.get("merge") or {}).get("judge") or {})
     return [*lines, *_coverage(content.get("coverage") or {}), *_steps(proposal)]
+
+
+def _judged_pairs(judge: Mapping[str, Any]) -> list[str]:
+    """What the judge of pairs was asked, and what came of it."""
+    if not judge.get("pairs"):
+        return []
+    said = f"{judge['same']} the same, {judge['different']} different, {judge['unsure']} unsure"
+    unread = f"not heard ({one_line(str(judge['unread']), 120)}): the words decided" if judge["unread"] else said
+    return [f"  ({one_line(str(judge['agent']), 40)} on {judge['pairs']} pairs of findings in doubt: {unread})"]
 
 
 def _finding_text(finding: Mapping[str, Any]) -> str:

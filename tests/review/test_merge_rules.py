@@ -87,12 +87,10 @@ async def landed(debate: Debate) -> Proposal:
     return outcome
 
 
-async def old_stream(ledger: SqliteLedger, upto: str = "") -> None:
-    """The stream of a review that was recorded before there were rules, up to the first record of a kind."""
+async def old_stream(ledger: SqliteLedger) -> None:
+    """The stream of a review that was recorded before there were rules."""
     rows = [json.loads(line) for line in OLD.read_text("utf-8").splitlines()]
-    kinds = [row["kind"] for row in rows]
-    kept = rows[: kinds.index(upto)] if upto else rows
-    await ledger.record("debate/r1", [Event(row["kind"], row["payload"]) for row in kept], after=0)
+    await ledger.record("debate/r1", [Event(row["kind"], row["payload"]) for row in rows], after=0)
 
 
 def raised_by(proposal: Proposal) -> list[list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from madflow.cli.summary import summary
 from madflow.core.config import Config
 from madflow.core.debate import apply
 from madflow.core.limits import Limits
@@ -128,6 +129,7 @@ async def test_a_judge_joins_and_parts_and_is_paid_for(ledger: SqliteLedger) -> 
     assert findings(made) == BY_JUDGE
     assert told(made) == {"agent": "j", "pairs": 2, "same": 1, "different": 1, "unsure": 0, "unread": ""}
     assert len(judge.asked) == 1
+    assert "(j on 2 pairs of findings in doubt: 1 the same, 1 different, 0 unsure)" in summary(made)
     spent = (made.usage or {})["by_purpose"]["same"]
     assert spent["calls"] == 1
     assert spent["prompt_tokens"] > 0 < spent["output_tokens"]
@@ -212,6 +214,7 @@ async def test_a_reply_counts_as_a_whole_or_not_at_all(
     assert findings(made) == BY_WORDS
     assert unread in told(made)["unread"]
     assert (told(made)["same"], told(made)["different"]) == (0, 0)
+    assert "in doubt: not heard (" in summary(made)
     assert len(judge.asked) == calls  # what cannot be read is asked for once more
     assert made.decision.result == "approved"
     assert replay(ledger, "r1") == made
