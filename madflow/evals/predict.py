@@ -52,17 +52,18 @@ def recorded_files(recorded: Path | Sequence[Path]) -> list[Path]:
 
 
 def _files(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise ConfigError(f"{place}: no such folder; name the one that holds the recordings")
     try:
-        found = sorted(one for one in place.iterdir() if one.name.endswith(_ENDING) and one.is_file())
+        if place.is_file():
+            return [place]
+        found = sorted(place.iterdir()) if place.is_dir() else None
     except OSError as error:
-        raise ConfigError(f"{place}: cannot be listed ({error.strerror or error}); check its permissions") from error
-    if not found:
+        raise ConfigError(f"{str(place)[:120]}: cannot be listed ({error.strerror or error}); name another") from error
+    if found is None:
+        raise ConfigError(f"{place}: no such folder; name the one that holds the recordings")
+    packed = [one for one in found if one.name.endswith(_ENDING) and one.is_file()]
+    if not packed:
         raise ConfigError(f"{place}: holds no *{_ENDING}; compress the recordings, or name one file")
-    return found
+    return packed
 
 
 def predict(

@@ -197,6 +197,8 @@ def _prepare(
         if blind:
             raise ConfigError(f"{files[name]}: {blind} of {len(held)} rows have no gold to score against; use predict")
     counts = {path.name: len(rows[name]) for name, path in files.items()}
+    if not any(counts.values()):
+        raise ConfigError(f"suite {suite.name}: no debates are in {', '.join(counts)}; a row is one JSON object a line")
     found = _Prepared(suite, digests, files, [row for held in rows.values() for row in held], counts)
     for data in suite.data:
         found.groups += data.groups(files, suite.arms)
@@ -223,9 +225,15 @@ def _recordings(folders: Sequence[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in folders:
-        if not folder.is_dir():
+        try:
+            there = sorted(folder.iterdir()) if folder.is_dir() else None
+        except OSError as error:
+            raise ConfigError(
+                f"{str(folder)[:120]}: cannot be listed ({error.strerror or error}); name another folder"
+            ) from error
+        if there is None:
             raise ConfigError(f"{folder}: no such folder; name the one that holds the recordings")
-        for path in sorted(folder.iterdir()):
+        for path in there:
             if path.name.endswith(ENDINGS) and path.is_file():
                 if stem(path.name) in found:
                     raise ConfigError(f"{path} and {found[stem(path.name)]} have one name; remove one of them")
@@ -256,7 +264,9 @@ def _claim(folder: Path, manifest: Mapping[str, Any]) -> None:
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(before, dict):
+            raise ValueError(f"found {str(before)[:40]!r}, no object")
+    except (OSError, ValueError, RecursionError) as error:
         raise ResumeRefused(f"{path}: cannot be read ({error}); use --fresh to start again") from error
     changed = sorted(name for name in {*before, *manifest} if before.get(name) != manifest.get(name))
     if changed:

@@ -2,8 +2,8 @@
 
 An item is an arm and the rows of one run, or of a piece of it; reliabilities are learned inside it, so it is never
 split further. Its key is a digest of all that decides what comes of it: the code, the arm, and each row as the
-digest of its file and its line. What was made stands in one line of `ARM.jsonl` in the folder of the kept work, under
-that key: an interrupted run finds it there, and so does another suite that needs the same.
+name and digest of its file and its line. What was made stands in one line of `ARM.jsonl` in the folder of the kept
+work, under that key: an interrupted run finds it there, and so does another suite that needs the same.
 
 An item that fails (an error of an arm, not of the machine) is kept as failed, so that its debates stay in every
 denominator; the next run tries it again. A worker process that dies ends the run.
@@ -83,7 +83,7 @@ def item_of(arm: str, rows: Sequence[Row], digests: dict[str, str], code: str) -
     Args:
         digests: file name to the digest of its bytes; code: the digest of the code.
     """
-    where = [[digests[row.file], row.line] for row in rows]
+    where = [[row.file, digests[row.file], row.line] for row in rows]
     return Item(digest_of(json.dumps([code, arm, where])), arm, tuple(rows))
 
 

@@ -111,6 +111,8 @@ def test_predict(cli: Cli, recorded: str) -> None:
         (["predict", "--recorded", "recorded", "--policy", "wise", "--out", "p"], "there is no policy 'wise'"),
         (["predict", "--recorded", "elsewhere", "--out", "p"], "elsewhere: no such folder"),
         (["predict", "--recorded", "recorded", "--out", "no/p"], "there is no folder no"),
+        (["predict", "--recorded", "a" * 300, "--out", "p"], "cannot be listed (File name too long)"),
+        (["run", "sampling", "--recorded", "a" * 300], "cannot be listed (File name too long)"),
         (["report", "elsewhere"], "elsewhere"),
         (["run"], "Missing argument"),
     ],

@@ -152,6 +152,30 @@ def test_rows_of_two_files_are_never_taken_for_each_other(folder: Path, tmp_path
     assert one != other
 
 
+def test_two_files_with_the_same_rows_are_both_scored(folder: Path, tmp_path: Path) -> None:
+    """Catches: a copy of a file under another name, whose work is taken for that of the first."""
+    write_rows(folder / "made-copy.jsonl.gz", debates())
+    data = [{"label": "made", "files": ["made-debates", "made-copy"], "each": True}]
+    found = run(suite(data=data, measures=["accuracy"], comparison=[]), folder, tmp_path / "out")
+    assert {m.group["data"] for m in found.measures if m.n} == {"made", "made-debates", "made-copy"}
+
+
+def test_a_suite_without_a_debate_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Catches: results without a figure, and success, for files that hold no row."""
+    write_rows(folder / DEBATES, [])
+    with pytest.raises(ConfigError, match=rf"suite small: no debates are in {DEBATES}"):
+        run(suite(), folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", "null"])
+def test_a_manifest_that_is_none_is_refused(content: str, folder: Path, tmp_path: Path) -> None:
+    """Catches: a traceback where somebody else wrote into the folder of the results."""
+    (tmp_path / "out" / "small").mkdir(parents=True)
+    (tmp_path / "out" / "small" / "manifest.json").write_text(content)
+    with pytest.raises(ResumeRefused, match=r"manifest\.json: cannot be read .*; use --fresh"):
+        run(suite(), folder, tmp_path / "out")
+
+
 def test_what_changed_is_named_and_refused(folder: Path, tmp_path: Path) -> None:
     """Catches: results of two states of the data or of the suite mixed in one folder."""
     out = tmp_path / "out"
