@@ -172,6 +172,15 @@ async def test_two_parameters_refused_together_are_both_learnt() -> None:
     assert dialect_after("response_format", "response_format").schema == "json_object"
 
 
+def test_a_limit_refused_by_both_its_names_leaves_nothing_to_give_up() -> None:
+    """Catches: a request that is refused for max_completion_tokens again and again, each time as if for the first."""
+    for first, other in (("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")):
+        sent = Dialect(first)
+        again = sent.without({sent.word(first)})
+        assert (again.limit, again.word(other), again.word(first)) == (other, "", "")
+        assert sent.word(other) == "", "what was not sent cannot be left out"
+
+
 async def test_reasoning_models_name_their_limit_otherwise() -> None:
     async with LoopbackServer("x", limit="max_completion_tokens") as server:
         client = OpenAIWireClient("m", server.base_url)
