@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
-from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -22,20 +21,15 @@ from madflow.core.policies import (
     learn_urn,
     policy_named,
     replay,
-    suspicions,
-    trust,
     urn_gain,
 )
 from madflow.core.stopping import Stop
 from madflow.errors import ConfigError
 
 
-def asked(answers: str, length: int = 0, seats: int = 10, *, own_words: bool = False) -> Debated:
+def asked(answers: str, length: int = 0, seats: int = 10) -> Debated:
     """One round: seat i said its i-th character ("-": nothing readable), in so many characters each."""
-    said = tuple(
-        Said(f"s{i}", None if a == "-" else a, text=(chr(97 + i) if own_words else "x") * length)
-        for i, a in enumerate(answers)
-    )
+    said = tuple(Said(f"s{i}", None if a == "-" else a, text="x" * length) for i, a in enumerate(answers))
     return Debated((said,) if said else (), tuple(f"s{i}" for i in range(seats)))
 
 
@@ -84,52 +78,39 @@ def test_what_cannot_be_is_refused() -> None:
             urn_gain([1], 1, alpha, price)
 
 
-def log_posterior(run: list[Debated], urn: Urn, level: float, slope: float, pull: float) -> float:
+def log_posterior(run: list[Debated], level: float, slope: float, centre: float) -> float:
     """The posterior, vote by vote, as the urn is drawn from."""
-    found = -slope * slope / 2 - pull * pull / 2
-    pairs = [(0.0, 0.0, "AA"), (0.0, 0.0, "AB")]
+    found = -slope * slope / 2
+    pairs = [(0.0, "AA"), (0.0, "AB")]
     for one in run:
         said = one.rounds[0] if one.rounds else ()
-        texts = [s.text for s in said if s.text and s.answer]
-        lengths = [math.log1p(len(text)) for text in texts]
-        both = [texts[i] == texts[j] for i in range(len(texts)) for j in range(i)]  # one word each, the same or not
-        alike = [math.log(2 / 1 if same else 1 / 3) for same in both]
-        x = sum(lengths) / len(lengths) - urn.centre if lengths else 0.0
-        y = sum(alike) / len(alike) - urn.usual if alike else 0.0
-        pairs.append((x, y, "".join(s.answer for s in said if s.answer)))
-    for x, y, answers in pairs:
-        alpha = math.exp(level + slope * x + pull * y)
+        lengths = [math.log1p(len(s.text)) for s in said if s.text]
+        x = sum(lengths) / len(lengths) - centre if lengths else 0.0
+        pairs.append((x, "".join(s.answer for s in said if s.answer)))
+    for x, answers in pairs:
+        alpha = math.exp(level + slope * x)
         for n in range(1, len(answers)):
             known = answers[:n].count(answers[n])
             found += math.log((known or alpha) / (n + alpha))
     return found
 
 
-ROWS = st.lists(st.tuples(st.text("ABC-", max_size=5), st.sampled_from([0, 10, 60, 400]), st.booleans()), max_size=8)
-
-
-@settings(max_examples=60, deadline=None)
-@given(ROWS)
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.text("ABC-", max_size=5), st.sampled_from([0, 10, 60, 400])), max_size=8))
 def test_what_is_learned_is_the_top_of_the_posterior(rows) -> None:
     """Catches: a wrong gradient, a prior left out, an unreadable reply counted as a vote, a step that overshoots."""
-    run = [asked(answers, length, own_words=own) for answers, length, own in rows]
+    run = [asked(answers, length) for answers, length in rows]
     urn = learn_urn(run)
     assert urn.settled
-    at = urn.level, urn.slope, urn.pull
-    top = log_posterior(run, urn, *at)
-    for moved in product((-1e-3, 0, 1e-3), repeat=3):
-        assert log_posterior(run, urn, *map(sum, zip(at, moved, strict=True))) <= top + 1e-12
-    for moved in product((-0.3, 0, 0.3), repeat=3):
-        assert log_posterior(run, urn, *map(sum, zip(at, moved, strict=True))) <= top + 1e-12
-    assert urn.questions == sum(len(answers.replace("-", "")) > 1 for answers, _, _ in rows)
+    top = log_posterior(run, urn.level, urn.slope, urn.centre)
+    for by_level, by_slope in ((1e-3, 0), (-1e-3, 0), (0, 1e-3), (0, -1e-3), (0.3, 0.3), (-0.3, 0.3)):
+        assert log_posterior(run, urn.level + by_level, urn.slope + by_slope, urn.centre) <= top + 1e-12
+    assert urn.questions == sum(len(answers.replace("-", "")) > 1 for answers, _ in rows)
 
 
 def test_order_changes_nothing_that_is_learned() -> None:
     chance = random.Random(4)
-    run = [
-        asked("".join(chance.choices("AABC-", k=4)), chance.randrange(300), own_words=chance.random() < 0.5)
-        for _ in range(30)
-    ]
+    run = [asked("".join(chance.choices("AABC-", k=4)), chance.randrange(300)) for _ in range(30)]
     moved = [replace(one, rounds=(tuple(reversed(one.rounds[0])),)) for one in run[::-1]]
     assert learn_urn(run) == learn_urn(moved)
 
@@ -145,33 +126,6 @@ def test_where_longer_replies_agree_less_a_long_one_is_asked_on() -> None:
     assert policy.next(asked("AA"), Reliabilities()) == Ask(1, 1)  # nothing is known: two that agree are not enough
     assert learn_urn([asked("AB")] * 9).slope == 0  # no texts
     assert Urn().alpha(asked("AB", 50).rounds[0]) == 1.0
-
-
-def test_where_replies_in_other_words_agree_less_agreement_in_other_words_is_doubted() -> None:
-    """Catches: likeness read the wrong way round, ease with the wrong sign, one that depends on the answers given."""
-    alike, apart = asked("AA", 50), asked("AA", 50, own_words=True)
-    run = [alike] * 30 + [asked("AB", 50, own_words=True)] * 15 + [apart] * 15
-    urn = learn_urn(run)
-    assert urn.pull < -0.3
-    assert urn.slope == pytest.approx(0, abs=1e-9)  # all are equally long
-    assert urn.ease(alike.rounds[0]) > 0.2 > -0.2 > urn.ease(apart.rounds[0])
-    assert urn.ease(apart.rounds[0]) == urn.ease(asked("AB", 50, own_words=True).rounds[0])
-    assert urn.alpha(apart.rounds[0]) == pytest.approx(math.exp(urn.level - urn.ease(apart.rounds[0])))
-    assert urn.ease(asked("A", 50).rounds[0]) == urn.ease(()) == 0  # one reply is like no other
-    known = Reliabilities({"s0": 0.8, "s1": 0.8}, urn=urn)
-    assert trust(alike, known)["A"] > 0.8 > trust(apart, known)["A"]
-    assert policy_named("reliable").learn(run).urn == urn
-    doubts = suspicions([(one, "A") for one in run])
-    assert doubts[0] < doubts[-1]
-
-
-def test_words_are_told_apart_whatever_their_case_and_long_ones_count_once() -> None:
-    """Catches: case that tells words apart, words counted as often as they occur."""
-    one = (Said("a", "A", text="The LAW, the law"), Said("b", "A", text="the law of the sea"))
-    two = (Said("a", "A", text="the law"), Said("b", "A", text="The law: of sea"))
-    urn = Urn(pull=-1.0)
-    assert urn.ease(one) == urn.ease(two) == pytest.approx(math.log((1 + 2) / (1 + 2)))
-    assert urn.ease((one[0], replace(one[0], seat="c"))) == pytest.approx(math.log(3 / 1))
 
 
 def test_a_panel_is_asked_whole_or_by_a_few() -> None:

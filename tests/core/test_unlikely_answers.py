@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from debate_script import make_config, play, valid
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from madflow.core.debate import land
@@ -28,6 +28,8 @@ def heard(*rounds: str, options: int) -> Debated:
 
 
 @given(st.text("ABC-", min_size=3, max_size=3), st.integers(3, 8), st.tuples(LEVELS, LEVELS, LEVELS))
+@example("-AB", 3, (0.5, 0.25, 0.125))  # A is above a third of nothing, and below what nobody said
+@settings(max_examples=300)
 def test_it_abstains_exactly_where_an_unsaid_answer_is_more_likely(said: str, options: int, levels: Any) -> None:
     """Against Bayes' rule by hand over all K answers. Catches: a bound that leaves out answers nobody gave, or counts
     them as one."""

@@ -27,6 +27,7 @@ Every rule depends on seats only through what they said: no seat is first.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,8 +73,8 @@ class Verdict:
 
     Attributes:
         answer: the answer with the greatest share; the first in alphabetical order of those `tied`; None without votes.
-        abstained: there is no answer, the confidence is below the policy's threshold, or, under `reliability`, the
-            answer's probability is below 1 / K of K possible answers: each that nobody gave is then more likely.
+        abstained: there is no answer, the confidence is below the policy's threshold, or, under `reliability`, each
+            answer that nobody gave is more likely than this one.
         confidence: 0 to 1: the answer's share, or under `reliability` its `trust`, which does not take every vote for
             new evidence. It ranks outcomes, inside a run and between runs, and is not calibrated.
         tied: all answers with that share, in order.
@@ -161,7 +162,7 @@ class Policy:
             learned = learn_disputed((debated.votes(1), debated.choices) for debated in known)
             if self.ask != "all":
                 learned = replace(learned, rank=learned.ranked())
-        if self.weighing == "reliability" or self.ask.startswith("urn:") or self.round_price:
+        if self.ask.startswith("urn:") or self.round_price:
             learned = replace(learned, urn=learn_urn(known))
         return learned
 
@@ -191,7 +192,7 @@ class Policy:
         confidence = self._sure(debated, learned, counted)[tied[0]] if tied else 0.0
         return Verdict(
             answer=tied[0] if tied else None,
-            abstained=not tied or confidence < self.abstain_below or self._unlikely(debated, counted[tied[0]]),
+            abstained=not tied or confidence < self.abstain_below or self._unlikely(debated, counted),
             confidence=confidence,
             tied=tied,
             shares=counted,
@@ -204,13 +205,16 @@ class Policy:
     def _sure(self, debated: Debated, learned: Reliabilities, counted: Mapping[str, float]) -> Mapping[str, float]:
         return trust(debated, learned, self.pool, self.followed) if self.weighing == "reliability" else counted
 
-    def _unlikely(self, debated: Debated, greatest: float) -> bool:
+    def _unlikely(self, debated: Debated, counted: Mapping[str, float]) -> bool:
         """Whether every answer given is less likely than each that nobody gave: the most likely one was not said.
 
-        Under `reliability` shares are probabilities of all K answers, and those that nobody gave share the rest evenly:
-        what was given is below them exactly where its greatest share is below 1 / K. Other shares know no such rest.
+        Under `reliability` shares are probabilities of all K answers, and those that nobody gave share the rest evenly.
+        Other shares know no such rest.
         """
-        return self.weighing == "reliability" and greatest < 1 / debated.choices - _TIE
+        unsaid = debated.choices - len(counted)
+        if self.weighing != "reliability" or unsaid == 0:
+            return False
+        return max(counted.values()) < (1 - math.fsum(counted.values())) / unsaid - _TIE
 
     def _first(self, debated: Debated) -> int:
         """How many seats a later round begins with."""

@@ -18,10 +18,7 @@ sums are divided by the most they could be, so that a seat that was asked and ga
 new evidence, and three seats that hold one model or heard each other are not three witnesses: sums say .99 of answers
 that are right half of the time. `trust` therefore takes the mean of the log-odds, over all replies, where `shares`
 takes their sum: a logarithmic opinion pool, whose weights add up to one. The order of answers is the same. What a
-panel agrees on is trusted as far as one of its seats, and everything that speaks against it lowers that. Last, the odds
-of each answer are multiplied by exp(ease): how much easier than usual the panel finds the question, learned from how
-replies are worded where it agrees and where it does not (`Urn.ease`, urn.py). Should all answers together come to more
-than 1 by that, they are divided by their sum.
+panel agrees on is trusted as far as one of its seats, and everything that speaks against it lowers that.
 
 Sources: the logarithmic opinion pool: C. Genest and J. V. Zidek, "Combining probability distributions: a critique and
 an annotated bibliography", Statistical Science 1 (1986). Self-stated confidence as a weight: J. Chen, S. Saha,
@@ -32,7 +29,7 @@ debate", NeurIPS 2024; the factor itself is ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from .debated import Debated, Said, leaders
@@ -75,7 +72,7 @@ def shares(
         learned: read under `reliability` only.
         followed: the weight of a vote that followed, 0 to 1.
     """
-    scores, whole = _scores(debated, pool, followed, lambda said: _weight(said, debated, learned, weighing))
+    scores, whole = _scores(debated, learned, pool, weighing, followed)
     if weighing == "reliability":
         return posterior(scores, debated.choices)
     return _normalised(scores, whole)
@@ -92,18 +89,16 @@ def trust(
     In the order of `shares` under `reliability`, by answers in order; at most 1 together, empty without votes. An
     unreadable reply is in the pool and for nothing.
     """
-    scores, whole = _scores(debated, pool, followed, lambda said: _weight(said, debated, learned, "reliability"))
-    pooled = posterior(
-        {answer: score / whole for answer, score in scores.items()} if whole else scores, debated.choices
-    )
-    odds = math.exp(learned.urn.ease(debated.rounds[0])) if debated.rounds else 1.0
-    eased = {answer: chance * odds / (chance * odds + 1 - chance) for answer, chance in pooled.items()}
-    together = max(1.0, math.fsum(eased.values()))
-    return {answer: chance / together for answer, chance in eased.items()}
+    scores, whole = _scores(debated, learned, pool, "reliability", followed)
+    return posterior({answer: score / whole for answer, score in scores.items()} if whole else scores, debated.choices)
 
 
 def _scores(
-    debated: Debated, pool: Pool, followed: float, weigh: Callable[[Said], float]
+    debated: Debated,
+    learned: Reliabilities,
+    pool: Pool,
+    weighing: Weighing,
+    followed: float,
 ) -> tuple[dict[str, float], float]:
     """Each answer's summed weights, and how many replies were counted, those that followed in part."""
     parts: dict[str, list[float]] = {}
@@ -114,7 +109,8 @@ def _scores(
             weight = followed if said.seat in late else 1.0
             whole.append(weight)
             if said.answer is not None:
-                parts.setdefault(said.answer, []).append(weight * weigh(said))
+                weight *= _weight(said, debated, learned, weighing)
+                parts.setdefault(said.answer, []).append(weight)
     return {answer: math.fsum(found) for answer, found in sorted(parts.items())}, math.fsum(whole)
 
 

@@ -5,23 +5,15 @@ The model is Hoppe's urn. Of n votes so far, c_k of them for answer k, the next 
     answer k with probability c_k / (n + α),    an answer that nobody gave yet with probability α / (n + α):
 
 a small α means a question on which everybody agrees. Questions differ, and what tells them apart before many votes are
-in is how the replies are worded: where a model has to reason longer, and where two replies that name the same answer
-argue for it in other words, it agrees less with itself. So
+in is how long the replies are: where a model has to reason longer, it agrees less with itself. So
 
-    log α_i = a + b (x_i − x̄) + c (y_i − ȳ),    x̄, ȳ: over the run,
+    log α_i = a + b (x_i − x̄),    x_i: mean of log(1 + characters) over the replies to question i, x̄: over the run,
 
-    x_i: mean of log(1 + characters) over the replies to question i,
-    y_i: mean over their pairs of log((1 + words in both) / (1 + words in one only)), distinct words without case,
-
-with one a, b and c for the run, the mode of their posterior. A question with n votes for k distinct answers
+with one a and one b for the run, the mode of their posterior. A question with n votes for k distinct answers
 contributes α^k / (α (α + 1) … (α + n − 1)): the order of votes cancels, and a rule for stopping that looks at these
-votes only does not bias it. In logits this is a logistic regression of "new" on x and y with the offset −log n, so it
-is concave and Newton's method finds its only maximum. The prior is one pair of average replies that agreed and one that
-did not, which makes the chance to agree, 1 / (1 + α), Beta(2, 2); b and c are normal, 0 ± 1. Without texts both are 0,
-and where fewer than two votes have a text y counts as ȳ. Replies that are no vote show nothing.
-
-The odds that two replies agree are 1 / α. `Urn.ease` is the log of these odds against the run's: by how much easier
-than usual the panel finds this question, as far as its wording shows that, whoever agrees with whom.
+votes only does not bias it. In logits this is a logistic regression of "new" on x with the offset −log n, so it is
+concave and Newton's method finds its only maximum. The prior is one pair of replies of average length that agreed and
+one that did not, which makes the chance to agree, 1 / (1 + α), Beta(2, 2); b is normal, 0 ± 1. Without texts b is 0.
 
 What a vote is worth follows by looking ahead (`urn_gain`). What asking can raise is the share of the chosen answer; a
 vote has a price in the same unit; the best plan of asking and stopping is found backwards from the last vote. Shares
@@ -39,15 +31,12 @@ sample and the backward induction: A. Wald, "Statistical Decision Functions" (19
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
 from typing import Final
 
 from ...errors import ConfigError
-from ..linear import solve
 from .debated import Debated, Said
 
 __all__ = ["URN_HORIZON_MAX", "Urn", "learn_urn", "urn_gain"]
@@ -62,10 +51,6 @@ _STRIDE_MAX: Final = 2.0  # of one Newton step: the first ones overshoot where t
 _GRADES: Final = 4  # α is rounded to a quarter of an octave: what was computed once serves again
 _OCTAVES_MAX: Final = 6
 _LOG_MAX: Final = 300.0
-_WORD: Final = re.compile(r"\w+")
-
-_Signs = tuple[float | None, float | None]
-_Case = tuple[tuple[float, float], int, int]  # ((length, likeness) about the run's, votes, distinct answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +58,8 @@ class Urn:
     """How much a run's replies agree.
 
     Attributes:
-        level: a, the log of α of average replies; 0: as many pairs agree as not, which is what nothing is known means.
+        level: a, the log of α at average length; 0: as many pairs agree as not, which is what nothing is known means.
         slope: b, how much log α rises with the log of the length; centre: x̄, the run's mean log length.
-        pull: c, how much it rises with the log of the likeness, mostly below 0; usual: ȳ, the run's mean log likeness.
         questions: how many had two votes or more; settled: whether the last step was at most 1e-9.
     """
 
@@ -84,44 +68,34 @@ class Urn:
     centre: float = 0.0
     questions: int = 0
     settled: bool = True
-    pull: float = 0.0
-    usual: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("level", "slope", "centre", "pull", "usual"):
+        for name in ("level", "slope", "centre"):
             if not abs(getattr(self, name)) <= _LOG_MAX:  # also refuses what is no number
                 raise ConfigError(
                     f"an urn's {name} is at most {_LOG_MAX} in size ({getattr(self, name)}); learn it anew"
                 )
 
-    def alpha(self, replies: Sequence[Said]) -> float:
-        """α of a question with these replies, above 0; that of average replies where none has a text."""
-        return math.exp(_within(self.level - self.ease(replies)))
-
-    def ease(self, replies: Sequence[Said]) -> float:
-        """Log odds that two replies agree, against the run's average, as their wording shows; 0 without texts."""
-        length, likeness = _signs(replies)
-        longer = 0.0 if length is None else self.slope * (length - self.centre)
-        liker = 0.0 if likeness is None else self.pull * (likeness - self.usual)
-        return _within(-(longer + liker))
+    def alpha(self, replies: Iterable[Said]) -> float:
+        """α of a question with these replies, above 0; that of an average length where none has a text."""
+        length = _length(replies)
+        exponent = self.level + (0.0 if length is None else self.slope * (length - self.centre))
+        return math.exp(max(-_LOG_MAX, min(_LOG_MAX, exponent)))
 
 
 def learn_urn(run: Iterable[Debated]) -> Urn:
     """The urn of a run from the first rounds of its debates, in at most 100 Newton steps."""
     first = [debated.rounds[0] for debated in run if debated.rounds]
-    signs = [_signs(replies) for replies in first]
-    centre, usual = (_mean([sign[place] for sign in signs]) for place in (0, 1))
-    cases = [_case(*one, (centre, usual)) for one in zip(first, signs, strict=True)]
-    cases = [case for case in cases if case[1] > 1]
-    found = [0.0, 0.0, 0.0]
-    settled = False
+    lengths = [length for length in map(_length, first) if length is not None]
+    centre = math.fsum(lengths) / len(lengths) if lengths else 0.0
+    cases = [case for case in (_case(replies, centre) for replies in first) if case[1] > 1]
+    level = slope = 0.0
     for _ in range(_STEPS_MAX):
-        step = _newton([*cases, ((0.0, 0.0), 2, 1), ((0.0, 0.0), 2, 2)], found)
-        found = [value + change for value, change in zip(found, step, strict=True)]
-        if settled := max(map(abs, step)) <= _CLOSE:
-            break
-    level, slope, pull = found
-    return Urn(level, slope, centre, len(cases), settled, pull, usual)
+        by_level, by_slope = _newton([*cases, (0.0, 2, 1), (0.0, 2, 2)], level, slope)
+        level, slope = level + by_level, slope + by_slope
+        if max(abs(by_level), abs(by_slope)) <= _CLOSE:
+            return Urn(level, slope, centre, len(cases))
+    return Urn(level, slope, centre, len(cases), settled=False)
 
 
 def urn_gain(votes: Sequence[int], left: int, alpha: float, price: float) -> float:
@@ -149,50 +123,37 @@ def urn_gain(votes: Sequence[int], left: int, alpha: float, price: float) -> flo
     return _best(*_contenders(counts, 0, ahead), ahead, grade, price) - _share(counts, sum(counts), grade)
 
 
-def _within(exponent: float) -> float:
-    return max(-_LOG_MAX, min(_LOG_MAX, exponent))
+def _length(replies: Iterable[Said]) -> float | None:
+    lengths = [math.log1p(len(said.text)) for said in replies if said.text]
+    return math.fsum(lengths) / len(lengths) if lengths else None
 
 
-def _signs(replies: Sequence[Said]) -> _Signs:
-    """What the wording of replies shows: (mean log length, mean log likeness of two); None where there is none."""
-    texts = [said.text for said in replies if said.text and said.answer is not None]
-    words = [frozenset(_WORD.findall(text.casefold())) for text in texts]
-    alike = [math.log((1 + len(one & two)) / (1 + len(one ^ two))) for one, two in combinations(words, 2)]
-    lengths = [math.log1p(len(text)) for text in texts]
-    return math.fsum(lengths) / len(lengths) if lengths else None, math.fsum(alike) / len(alike) if alike else None
-
-
-def _mean(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else 0.0
-
-
-def _case(replies: Sequence[Said], signs: _Signs, means: tuple[float, float]) -> _Case:
+def _case(replies: Sequence[Said], centre: float) -> tuple[float, int, int]:
+    """(length about the run's, votes, distinct answers) of a question."""
     answers = [said.answer for said in replies if said.answer is not None]
-    about = [0.0 if sign is None else sign - mean for sign, mean in zip(signs, means, strict=True)]
-    return (about[0], about[1]), len(answers), len(set(answers))
+    length = _length(replies)
+    return (0.0 if length is None else length - centre), len(answers), len(set(answers))
 
 
-def _newton(cases: Sequence[_Case], at: Sequence[float]) -> list[float]:
-    """The step from (level, slope, pull) towards the maximum of the posterior, each part at most 2."""
-    rows: list[tuple[tuple[float, ...], float, float]] = []  # what is known of a question, its gradient, its curvature
-    for about, votes, distinct in cases:
-        known = (1.0, *about)
-        alpha = math.exp(_within(math.fsum(value * x for value, x in zip(at, known, strict=True))))
+def _newton(cases: Sequence[tuple[float, int, int]], level: float, slope: float) -> tuple[float, float]:
+    """The step from (level, slope) towards the maximum of the posterior, each part at most 2."""
+    rises: list[tuple[float, float]] = []  # of each question: its part of the gradient and of the curvature
+    for x, votes, distinct in cases:
+        alpha = math.exp(level + slope * x)
         new = [alpha / (n + alpha) for n in range(1, votes)]
-        rows.append((known, distinct - 1 - math.fsum(new), math.fsum(p * (1 - p) for p in new)))
-    size = range(len(at))
-    prior = [0.0, *[1.0] * (len(at) - 1)]
-    rise = [math.fsum([-prior[i] * at[i], *(known[i] * up for known, up, _ in rows)]) for i in size]
-    bend = [
-        [math.fsum([prior[i] * (i == j), *(known[i] * known[j] * by for known, _, by in rows)]) for j in size]
-        for i in size
-    ]
-    return [_within_stride(part) for part in solve(bend, rise)]
-
-
-def _within_stride(part: float) -> float:
-    return max(-_STRIDE_MAX, min(_STRIDE_MAX, part))
+        rises.append((distinct - 1 - math.fsum(new), math.fsum(p * (1 - p) for p in new)))
+    xs = [x for x, _, _ in cases]
+    up = math.fsum(rise for rise, _ in rises)
+    tilt = math.fsum([-slope, *(x * rise for x, (rise, _) in zip(xs, rises, strict=True))])
+    curve = math.fsum(bend for _, bend in rises)
+    cross = math.fsum(x * bend for x, (_, bend) in zip(xs, rises, strict=True))
+    square = math.fsum([1.0, *(x * x * bend for x, (_, bend) in zip(xs, rises, strict=True))])
+    whole = curve * square - cross * cross  # above 0: the prior on the slope makes it so
+    by_level, by_slope = (square * up - cross * tilt) / whole, (curve * tilt - cross * up) / whole
+    return (
+        min(_STRIDE_MAX, max(-_STRIDE_MAX, by_level)),
+        min(_STRIDE_MAX, max(-_STRIDE_MAX, by_slope)),
+    )
 
 
 def _contenders(counts: tuple[int, ...], others: int, ahead: int) -> tuple[tuple[int, ...], int]:

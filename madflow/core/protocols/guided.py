@@ -8,9 +8,9 @@ An open question stays open: an answer of a later round that is none of the opti
 
 The decision is the policy's verdict, not a rule's: `approved` is the one answer with the greatest share, where the
 policy does not abstain. Where it does, as with an answer that it holds less likely than one that nobody gave, there is
-no decision, and the fallbacks have their turn. The quorum is one of the seats that were asked. Seats that the policy left out are missing
-(`not_asked`), and every other ballot is accounted for as in every debate; the one that counts as a seat's vote is its
-latest, and the verdict, which may pool several, is in `content.policy` with its shares.
+no decision, and the fallbacks have their turn. The quorum is one of the seats that were asked. Seats that the policy
+left out are missing (`not_asked`), and every other ballot is accounted for as in every debate; the one that counts as a
+seat's vote is its latest, and the verdict, which may pool several, is in `content.policy` with its shares.
 """
 
 from __future__ import annotations
