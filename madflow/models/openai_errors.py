@@ -46,7 +46,7 @@ _ADVICE = {
     "context_overflow": "the prompt does not fit this model",
     "unknown_model": "check the model's name and the API base",
 }
-_WORK = ("usage", "failed_generation")  # fields of an error that came after the model had begun
+_WORK = re.compile(r"""failed_generation|["']usage\\*["']""")  # of an error that came after the model had begun
 _OPTIONAL = ("response_format", "max_tokens", "max_completion_tokens", "temperature", "seed", "stream_options")
 _SCHEMA_WORDS = ("response_format", "json_schema", "json_object", "guided_json", "structured output")
 _REFUSING = (
@@ -138,8 +138,11 @@ def rejected_parameter(status: int, code: str, parameter: str, message: str) -> 
 
 def tells_of_work(text: str) -> bool:
     """Whether a refusal's whole text has a field that only a request can have that was worked on: usage, or what was
-    generated in vain. Such a refusal may be billed."""
-    return any(f"{quote}{field}{quote}" in text for field in _WORK for quote in ("'", '"'))
+    generated in vain. Such a refusal may be billed.
+
+    The field counts at any depth: gateways quote their provider's error as a string, its quotes escaped, and so does
+    who quotes the gateway's."""
+    return _WORK.search(text) is not None
 
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, *, model: str, secret: str = "") -> ModelError:

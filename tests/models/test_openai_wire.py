@@ -113,16 +113,29 @@ async def test_what_the_request_says_was_refused_is_not_sent_again() -> None:
     assert third["response_format"]["type"] == "json_schema", "what one debate was refused is no news to another"
 
 
+def wrapped(error: dict[str, Any], depth: int) -> dict[str, Any]:
+    """A provider's error, each gateway in front of it quoting the last one's as text."""
+    for _ in range(depth):
+        raw = json.dumps({"error": error})
+        error = {"message": "not supported", "param": "response_format", "metadata": {"raw": raw}}
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "unbilled"),
     [
         ({"message": "not supported", "param": "response_format"}, True),
         ({"message": "not supported", "param": "response_format", "usage": {"prompt_tokens": 5}}, False),
         ({"message": "not supported", "param": "response_format", "failed_generation": "{"}, False),
+        (wrapped({"usage": {"prompt_tokens": 5}}, 1), False),
+        (wrapped({"failed_generation": "{"}, 1), False),
+        (wrapped({"usage": {"prompt_tokens": 5}}, 3), False),
+        (wrapped({"message": "see the usage policy"}, 3), True),
     ],
 )
 async def test_a_refusal_that_tells_of_work_may_be_billed(error: dict[str, Any], unbilled: bool) -> None:
-    """Catches: a request that was generated for, and billed, given back as if it had been turned away at the door."""
+    """Catches: a request that was generated for, and billed, given back as if it had been turned away at the door, by
+    the provider itself or behind gateways that quote its error."""
     async with Raw(400, json.dumps({"error": error}).encode()) as server:
         refusal = await failure(OpenAIWireClient("m", server.base_url), schema=POSITION)
     assert isinstance(refusal, ParameterRefused)
