@@ -100,7 +100,8 @@ def _arrivals(debated: Debated, spoken: Sequence[Said], prints: Mapping[str, str
 
     def draw(said: Said) -> tuple[str, str, str]:
         print_ = prints.get(said.seat, "")
-        return hashlib.sha256((lot + held + print_).encode()).hexdigest(), _digest(said), said.seat
+        drawn = (lot + held + print_).encode("utf-8", "backslashreplace")
+        return hashlib.sha256(drawn).hexdigest(), _digest(said), said.seat
 
     return (*sorted(spoken, key=draw), *(Said(seat, None) for seat in lacking))
 
