@@ -21,7 +21,10 @@ def solve(matrix: Sequence[Sequence[float]], right: Sequence[float]) -> list[flo
     for place in range(size):
         pivot = max(range(place, size), key=lambda row: abs(rows[row][place]))
         if rows[pivot][place] == 0:
-            raise ConfigError(f"a system of {size} equations is singular at the unknown {place}; raise the ridge")
+            raise ConfigError(
+                f"a system of {size} equations is singular: no equation left tells unknown {place + 1} (pivot 0); "
+                "leave out what follows from the others, or add a prior that tells it"
+            )
         rows[place], rows[pivot] = rows[pivot], rows[place]
         for row in range(place + 1, size):
             factor = rows[row][place] / rows[place][place]
