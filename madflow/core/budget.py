@@ -10,8 +10,9 @@ reports. Where nothing is reported, the reservation stays charged for good. Henc
 as long as no report exceeds its reservation. One that does is an *overshoot*: an estimate was wrong; it is charged in
 full and reported, never hidden.
 
-One end without a report is known to be free: a request that the server *refused* to take up, because of a parameter it
-has no use for. Its tokens and money come back; its call was made and stays counted.
+One end without a report is taken to be free: a request that the server *refused* to take up, because of a parameter it
+has no use for. That is an assumption about providers, the only one that `billed ≤ committed` rests on beside reports.
+Its tokens and money come back; its call was made and stays counted.
 
 The landing. A debate that runs out must still be able to vote. Every reservation names the amount to *hold* back:
 it is admitted only if `committed + amount + hold ≤ cap`. So after any admitted call that is not part of the landing,
