@@ -95,7 +95,8 @@ class ModelRequest:
         prefix_ends: character offsets in `prompt` where a block ends; blocks are the unit of prefix accounting.
         timeout_s: deadline of this attempt.
         on_first_token: called once when the provider starts to answer (only then is its cache warm), where supported.
-        refused: what the model's server has refused in this debate, as words of `ParameterRefused`: go without.
+        refused: what the server behind this client has refused in this debate, as words of `ParameterRefused`: go
+            without.
     """
 
     call_id: str

@@ -4,8 +4,8 @@ Every attempt is reserved durably before it is made, and settled together with w
 failure costs this seat and nothing else. What cannot be read is an *invalid* answer after one bounded repair; what did
 not come is *missing*, with its cause.
 
-What a model's server refuses to take (a schema, a seed) is recorded with the refused attempt. Every later attempt at
-this model, in this process or in one that resumes the debate, goes without it.
+What a seat's server refuses to take (a schema, a seed) is recorded with the refused attempt. Every later attempt of
+this seat, and of those that share its client, goes without it, in this process or in one that resumes the debate.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Attempts:
         left = self.deadline - started
         try:
             async with asyncio.timeout(max(left, 0)):
-                refused = session.stream.refused.get(request.model, request.refused)
+                refused = session.refused(self.prepared.ask.agent)
                 if number > 1 or refused:
                     request = replace(request, timeout_s=left if number > 1 else request.timeout_s, refused=refused)
                 reply = await complete(session.clients[self.prepared.ask.agent], request)

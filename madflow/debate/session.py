@@ -57,6 +57,10 @@ class Session:
         verify: Verify | None = None,
     ) -> None:
         self.stream, self.clients, self.renderer, self.clock, self.verify = stream, clients, renderer, clock, verify
+        by_client: dict[int, list[str]] = {}
+        for agent, client in clients.items():
+            by_client.setdefault(id(client), []).append(agent)
+        self._sharing = {agent: by_client[id(client)] for agent, client in clients.items()}
         self.tasks: set[asyncio.Task[Any]] = set()
         self.in_flight = 0
         self.cancelled = False
@@ -71,6 +75,16 @@ class Session:
     @property
     def config(self) -> Config:
         return self.stream.state.config
+
+    def refused(self, agent: str) -> frozenset[str]:
+        """What a seat is asked without: the words that it, or a seat with its client, was refused for in this debate.
+
+        Servers of one model's name may differ; who shares a client, shares its server. The record says which seat was
+        refused, and each process knows who shares a client in it: a resume whose clients are shared otherwise may ask
+        once more for what is refused, and goes without nothing that only another seat's server refused.
+        """
+        told = self.stream.refused
+        return frozenset().union(*(told[seat] for seat in self._sharing[agent] if seat in told))
 
     def cancel(self) -> None:
         """Stop asking: calls in flight are dropped (and stay charged), and the debate lands as `cancelled`."""

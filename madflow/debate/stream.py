@@ -52,7 +52,7 @@ class DebateStream:
         state: the debate's state; account: its budget; place: the last place taken in the stream.
         attempts: reservations so far by call id, so that a resumed call never reuses a key.
         replies: text by call id of what a dead process was answered and had not used: paid, and not asked again.
-        refused: by model, the words for what its server has refused in this debate (`ParameterRefused`).
+        refused: by agent, the words for what its server has refused of it in this debate (`ParameterRefused`).
     """
 
     def __init__(self, ledger: Ledger, config: Config, clock: Clock) -> None:
@@ -68,6 +68,7 @@ class DebateStream:
         self.prompt_chars = self.prefix_chars = self.cached_tokens = 0
         self.place = self.before_ms = 0
         self.observers: list[Callable[[Record, State], None]] = []
+        self._asked: dict[str, str] = {}  # agent by key of the attempts in flight
         self._folded = 0
         self._broken: BaseException | None = None
         self._batch: _Batch | None = None
@@ -194,11 +195,12 @@ class DebateStream:
         if record.kind == "reserved":
             self.prompt_chars += payload["prompt_chars"]
             self.prefix_chars += payload["prefix_chars"]
+            self._asked[payload["entry"]["key"]] = payload["agent"]
         elif record.kind == "settled":
             self.cached_tokens += payload.get("cached_tokens", 0)
+            agent = self._asked.pop(payload["entry"]["key"], "")
             if "refused" in payload:
-                model, word = payload["model"], payload["refused"]
-                self.refused[model] = self.refused.get(model, frozenset()) | {word}
+                self.refused[agent] = self.refused.get(agent, frozenset()) | {payload["refused"]}
         if record.kind in _DEBATE_EVENTS:
             self.state = apply(self.state, record.kind, payload, record.at_ms)
             if record.kind == "resumed":

@@ -14,8 +14,11 @@ def usage_report(stream: DebateStream) -> dict[str, Any]:
 
     `cache`: `prompt_chars` of all attempts; `prefix_chars` of them were the beginning of an earlier, answered request;
     `prefix_share` is their ratio as a decimal string; `cached_tokens` is what providers reported. `without`: by model,
-    what its server has refused and is asked without, in the words of `models.dialect.REFUSABLE`.
+    what a server of it has refused and is asked without, in the words of `models.dialect.REFUSABLE`.
     """
+    without: dict[str, set[str]] = {}
+    for agent, words in stream.refused.items():
+        without.setdefault(stream.state.config.seat(agent).model, set()).update(words)
     return {
         **stream.account.report(),
         "cache": {
@@ -24,6 +27,6 @@ def usage_report(stream: DebateStream) -> dict[str, Any]:
             "prefix_share": f"{stream.prefix_chars / stream.prompt_chars:.4f}" if stream.prompt_chars else "0",
             "cached_tokens": stream.cached_tokens,
         },
-        "without": {model: sorted(words) for model, words in sorted(stream.refused.items())},
+        "without": {model: sorted(words) for model, words in sorted(without.items())},
         "refused": [{"agent": agent, "cause": cause} for agent, cause in sorted(stream.state.refused)],
     }

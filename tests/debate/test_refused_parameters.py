@@ -121,6 +121,48 @@ async def test_a_client_of_the_apps_own_is_told_what_was_refused(tmp_path: Path)
     assert (usage["calls"], usage["prompt_tokens"], usage["unreported"]["calls"]) == (3, 10, 0)
 
 
+def seated(folder: Path, clients: dict[str, Refusing], **values: Any) -> Debate:
+    task = {"question": "Which?", "options": ["yes", "no"]}
+    agents = [Agent(name, model=client) for name, client in clients.items()]
+    given = {"task": task, "agents": agents, "rounds": 2, "stop": "max_rounds", "ledger": folder / "l.db", "id": "d1"}
+    return Debate(**{**given, **values})
+
+
+async def test_two_servers_of_one_name_are_two(tmp_path: Path) -> None:
+    """Catches: refusals known by a model's name alone: a server that takes schemas is no longer sent any."""
+    plain, able = Refusing("seed"), Refusing()
+    outcome = sound(await run(seated(tmp_path, {"a": plain, "b": able, "c": plain})))
+    assert set(able.asked) == {frozenset()} and len(able.asked) == 2
+    assert plain.asked[-2:] == [frozenset({"seed"})] * 2
+    assert outcome.usage["without"] == {"refusing": ["seed"]}
+
+
+async def test_who_shares_a_client_knows_what_was_refused_before_it_asks(tmp_path: Path) -> None:
+    """This client learns nothing itself, and b begins after a. Catches: each seat refused for the same reason."""
+    shared = Refusing("seed")
+    outcome = sound(await run(seated(tmp_path, {"a": shared, "b": shared}, rounds=1, warm_first=True)))
+    assert shared.asked == [frozenset(), frozenset({"seed"}), frozenset({"seed"})]
+    assert outcome.usage["calls"] == 3
+
+
+async def test_a_resume_keeps_two_servers_of_one_name_apart(tmp_path: Path) -> None:
+    """All clients are new. Catches: what one seat was refused forgotten by a resume, or told to the wrong seat; seats
+    that share a client now and did not before."""
+
+    def die(progress: Progress) -> None:
+        if progress.kind == "reserved" and progress.round == 2:
+            raise RuntimeError("killed")
+
+    with open_ledger(tmp_path / "l.db") as ledger:
+        first = {"a": Refusing("seed"), "b": Refusing(), "c": Refusing()}
+        with pytest.raises(RuntimeError, match="killed"):
+            await run(seated(tmp_path, first, ledger=ledger), on_progress=die)
+        plain, able = Refusing("seed"), Refusing()
+        outcome = sound(await run(seated(tmp_path, {"a": plain, "b": able, "c": plain}, ledger=ledger)))
+    assert set(plain.asked) == {frozenset({"seed"})} and set(able.asked) == {frozenset()}
+    assert outcome.usage["without"] == {"refusing": ["seed"]}
+
+
 @pytest.mark.parametrize(
     ("client", "calls", "charged", "notes"),
     [
