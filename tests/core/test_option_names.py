@@ -73,10 +73,36 @@ def test_an_id_is_one_in_any_brackets_and_a_text_only_in_its_own(config: Config)
 
 def test_brackets_tell_a_questions_own_options_apart_and_are_else_only_decoration() -> None:
     """Catches: options that can be named by their id alone; a ballot for an interval that is none of the options."""
-    body = landed(ruled(options=INTERVALS), [["[0 1)", "(0 1)", "(red)"]])
+    body = landed(ruled(options=INTERVALS), [["[0 1)", "(0 1)", "red."]])
     assert [vote["decision"] for vote in body["votes"]] == ["A", "B", "C"]
     body = landed(ruled(options=INTERVALS), [["(0 1]", "(A)", "[Red]."]])
-    assert [vote["decision"] for vote in body["votes"]] == ["invalid", "A", "C"]
+    assert [vote["decision"] for vote in body["votes"]] == ["invalid", "A", "invalid"]
+    body = landed(ruled(options="A=blue,B=green,C=red"), [["(blue]", "(B)", " **[Red].**"]])
+    assert [vote["decision"] for vote in body["votes"]] == ["invalid", "B", "C"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said", "found"),
+    [
+        (["0,1", "[0,1]"], "(0,1)", None),
+        (["0,1", "[0,1]"], "[0,1]", "B"),
+        (["0, 1", "1, 2"], "[0, 1)", None),
+        (["0, 1", "1, 2"], "[0, 1]", "A"),
+        (["0, 1", "1, 2"], "[0, 1", None),
+        (["0, 1", "1, 2"], "((0, 1))", None),
+        (["red", "(red)"], "[red]", None),
+        (["x", "(x"], "(x)", None),
+        (["f(x)", "x"], "(x)", None),
+        (["x", "y"], "(.x.)", None),
+        (["5", "7"], "(.5)", None),
+        (["x", "y"], "(", None),
+    ],
+)
+def test_a_reply_that_is_no_option_is_none(texts: list[str], said: str, found: str | None) -> None:
+    """Catches: an interval counted as a list of its ends, half of a pair taken for decoration, and brackets dropped
+    where options are told apart by them."""
+    options = list(zip("AB", texts, strict=True))
+    assert answer_names(ruled(options="A=yes,B=no"), options).find(said) == found
 
 
 def test_a_judge_names_an_open_answer_by_its_brackets() -> None:
@@ -97,11 +123,13 @@ def test_an_option_is_found_by_its_id_and_its_text_and_by_nothing_else(texts: li
     """Against a dumb twin, for options of plain words: a reply names one by its bare form or not at all."""
     options = [(f"x{n}", text) for n, text in enumerate(texts)]
     fixed = answer_names(ruled(options=",".join("=".join(option) for option in options)), options)
-    bare = normalise(said)
-    expected = next((oid for oid, text in options if bare in (oid, text)), None)
-    assert fixed.find(said) == expected
+    form = answer_form(said)
+    inner = answer_form(form[1:-1]) if form[:1] + form[-1:] in ("()", "[]", "{}") else form
+    by_id = next((oid for oid, _ in options if oid == normalise(said)), None)
+    by_text = next((oid for oid, text in options if text in (form, inner)), None)
+    assert fixed.find(said) == (by_id or by_text)
     free = answer_names(ruled(), options)
-    assert free.find(said) == (expected if answer_form(said) == bare else None)
+    assert free.find(said) == (by_id or (by_text if form == inner else None))
     assert all(names.find(f"({oid})") == oid for names in (fixed, free) for oid, _ in options)
     assert answer_names(ruled(), options, ()).find("x0") is None, "a free position names no id"
 

@@ -104,6 +104,7 @@ _MARKS = " \"'`*_"
 _ENDS = ".,;:!?"  # at the end only: .5 is not 5
 _BEFORE = _MARKS + "([{"
 _BEHIND = _MARKS + _ENDS + ")]}"
+_PAIRS = ("()", "[]", "{}")
 
 
 def normalise(text: str) -> str:
@@ -128,7 +129,7 @@ class OptionNames:
     Attributes:
         ids, texts: option ids by the form of what names them.
         id_form, text_form: the forms in which a reply is looked up there.
-        plain: what no text of an option is the form of may still be one without its brackets: (red) is red.
+        plain: no option has a bracket, so that a pair of them around a whole reply is decoration: (red) is red.
     """
 
     ids: Mapping[str, str]
@@ -139,8 +140,11 @@ class OptionNames:
 
     def find(self, said: str) -> str | None:
         """The id of the option that a reply names, or None."""
-        found = self.ids.get(self.id_form(said)) or self.texts.get(self.text_form(said))
-        return found or (self.texts.get(normalise(said)) if self.plain else None)
+        form = self.text_form(said)
+        found = self.ids.get(self.id_form(said)) or self.texts.get(form)
+        if found or not self.plain or form[:1] + form[-1:] not in _PAIRS:
+            return found
+        return self.texts.get(self.text_form(form[1:-1]))
 
 
 def option_names(
@@ -151,8 +155,10 @@ def option_names(
     text_form: Callable[[str], str] = answer_form,
     plain: bool = False,
 ) -> OptionNames:
-    """The names of `options`, as (id, text). `shown`: those whose ids count, () for none; None for all."""
+    """The names of `options`, as (id, text). `shown`: those whose ids count, () for none; None for all. `plain`: read
+    (red) as red, unless an option has a bracket itself."""
     shared = Counter(text_form(text) for _, text in options)
+    plain = plain and not any(bracket in form for form in shared for pair in _PAIRS for bracket in pair)
     texts = {key: oid for oid, text in options if (key := text_form(text)) and shared[key] == 1}
     ids = {id_form(oid): oid for oid, _ in (options if shown is None else shown)}
     return OptionNames(ids, texts, id_form, text_form, plain)
@@ -163,8 +169,8 @@ def answer_names(
 ) -> OptionNames:
     """The names of the options of a question, as its debate's edition reads them; see `option_names`.
 
-    The texts of an open question's options are answers, brackets and all. A question's own options cannot merge, so
-    brackets around a reply are only decoration there, unless an option has such itself.
+    The texts of an open question's options are answers, brackets and all. A question's own options cannot merge, so a
+    pair of brackets around a reply is only decoration there, unless an option has a bracket itself.
     """
     if config.edition == 1:
         return option_names(options, shown=shown, text_form=normalise)
