@@ -7,6 +7,7 @@ that a refused resume can name the file that changed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal
@@ -23,7 +24,10 @@ from .rules import Rule, parse_rule
 from .stopping import DEFAULT_STOP, StopCondition, parse_stop
 from .topology import parse_topology
 
-__all__ = ["EDITION", "FALLBACKS", "Config", "Merge", "ReviewPlan", "changes"]
+__all__ = ["BALLOTS_MAX", "EDITION", "FALLBACKS", "Config", "Merge", "ReviewPlan", "changes"]
+
+BALLOTS_MAX: Final = 256
+"""Seats with a ballot that a panel may have; a judge and a mediator may sit beside them."""
 
 EDITION: Final = 2
 """The edition of the rules of `answer` that a debate is opened under; see `Config.edition`."""
@@ -72,6 +76,7 @@ class Config(Frozen):
     """One debate's frozen set-up.
 
     Attributes:
+        seats: at most `BALLOTS_MAX` with a ballot, one judge and one mediator.
         parts: for a review, the file paths of each part that a seat reads in one call; empty: one part, everything.
         languages: the languages an agent can read; an agent that is absent reads any.
         max_age_s: how long the proposal stays valid after the debate opened, in seconds.
@@ -93,7 +98,7 @@ class Config(Frozen):
     task: Task
     protocol: Literal["answer", "proposal", "review"] = "answer"
     crew: str = "generic"
-    seats: tuple[Seat, ...] = Field(min_length=1, max_length=257)  # 256 with ballots and a judge
+    seats: tuple[Seat, ...]
     rule: str = "majority"
     tie: Literal["none", "judge", "earliest"] = "none"
     faulty: int = Field(default=0, ge=0)
@@ -117,8 +122,12 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:
-        ids = [seat.agent for seat in self.seats]
-        twice = sorted({agent for agent in ids if ids.count(agent) > 1})
+        if len(self.voters) > BALLOTS_MAX:
+            raise ValueError(
+                f"{len(self.voters)} seats hold a ballot, the limit is {BALLOTS_MAX}; leave out "
+                f"{len(self.voters) - BALLOTS_MAX}"
+            )
+        twice = sorted(agent for agent, count in Counter(seat.agent for seat in self.seats).items() if count > 1)
         if twice:
             raise ValueError(f"agents share an id: {', '.join(twice)}; every agent needs its own")
         if not self.voters:

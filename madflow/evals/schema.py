@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any, Final, NoReturn
 
+from ..core.config import BALLOTS_MAX
 from ..errors import ConfigError
 
 __all__ = ["ROUNDS_MAX", "SEATS_MAX", "Agent", "Line", "checked"]
 
-SEATS_MAX: Final = 256
+SEATS_MAX: Final = BALLOTS_MAX
 ROUNDS_MAX: Final = 64
 
 
