@@ -10,15 +10,16 @@ from ..prompts import nearest
 from .arms import ARMS
 from .measuring import MEASURES, measure_named
 from .scoring import check_measures
-from .suites import RECORDED, Suite
+from .suites import RECORDED, SWAPS, Suite
 
 __all__ = ["check_suite"]
 
-_OF_ARMS: Final = ("adversary_loss", "detection", "swap_consistency")  # what Scorer itself makes, of arms' outcomes
+_OF_ARMS: Final = ("adversary_loss", "detection", SWAPS)  # what Scorer itself makes, of arms' outcomes
 
 
 def check_suite(suite: Suite) -> None:
-    """Refuse a suite that names an arm or a measure that is not there, or a measure where it cannot be taken.
+    """Refuse a suite that names an arm or a measure that is not there, a measure of nothing (a round 0, a share of 7),
+    or one where it cannot be taken.
 
     Raises:
         ConfigError: names the suite, the key, what is there and the nearest.
@@ -28,7 +29,17 @@ def check_suite(suite: Suite) -> None:
     if suite.source not in ("recorded", "shipped"):
         return
     for key, name in _measures(suite):
-        _known(suite, key, "measure", name.partition(":")[0], (*MEASURES, *_OF_ARMS))
+        kind, colon, _ = name.partition(":")
+        _known(suite, key, "measure", kind, (*MEASURES, *_OF_ARMS))
+        if kind in _OF_ARMS:
+            if bool(colon) != (kind == SWAPS):
+                takes = f"an arm ({kind}:ARM)" if kind == SWAPS else "no argument"
+                raise ConfigError(f"suite {suite.name}: {key}: measure {kind} takes {takes} ({name!r}); write it so")
+            continue
+        try:
+            measure_named(name)
+        except ConfigError as error:
+            raise ConfigError(f"suite {suite.name}: {key}: {error}") from error
     check_measures(suite)
     said = [("recorded", name) for name in suite.recorded]
     said += [

@@ -21,6 +21,7 @@ from . import metrics
 from .bootstrap import DRAWS, LEVEL, Interval, Item, difference, estimate, resampled, statistic
 from .curves import Ranked, binned
 from .records import Outcome, Recording
+from .schema import ROUNDS_MAX
 
 __all__ = ["MEASURES", "Figure", "Measure", "measure_named", "round_measures", "unanimity"]
 
@@ -77,12 +78,21 @@ def measure_named(text: str) -> Measure:
     if bool(colon) != (kind is not None):
         raise ConfigError(f"measure {name} takes {'an' if kind else 'no'} argument ({text!r}); write it so")
     try:
-        bound = made if kind is None else partial(made, argument=kind(argument))
+        bound = made if kind is None else partial(made, argument=_within(text, name, kind(argument)))
     except ValueError as error:
         raise ConfigError(f"measure {text!r}: {argument!r} is no {kind.__name__ if kind else ''}; fix it") from error
     if name in _STATISTICS:
         return Measure(text, of, None, bound)
     return Measure(text, of, bound, partial(_ratio, bound))
+
+
+def _within(text: str, name: str, argument: float) -> float:
+    """The argument of a measure, where there is such a one. Else it would be of nothing, and say so by no word."""
+    what, low, high = _BOUNDS.get(name, ("a round", 1, ROUNDS_MAX))
+    if not low <= argument <= high:
+        given = text.partition(":")[2]
+        raise ConfigError(f"measure {text!r}: {given} is not {what}, which is {low} to {high}; fix it")
+    return argument
 
 
 def round_measures(recordings: Sequence[Recording], number: int) -> dict[str, list[Item]]:
@@ -261,6 +271,13 @@ MEASURES: Final[Mapping[str, _Entry]] = {
     "read_prose": (_R, None, partial(_read, wanted=_is_prose)),
 }
 """Name to: what it is of, the type of its argument (None: it takes none), and the metric."""
+
+_BOUNDS: Final[Mapping[str, tuple[str, int, int]]] = {
+    "interception": ("a share of false flags", 0, 1),
+    "interception_outcome": ("a share of false flags", 0, 1),
+    "latency_ms": ("a percentile", 0, 100),
+}
+"""Name to: what its argument is, the least and the greatest. Arguments of all others are rounds."""
 
 _STATISTICS: Final = frozenset(
     {

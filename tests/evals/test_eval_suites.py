@@ -210,10 +210,24 @@ BOUND = {"name": "n", "data": "made", "condition": "clean", "arm": "vote", "meas
         ({"target": [{**BOUND, "against": "debate", "measure": "oracle:1"}]}, "it cannot be compared"),
         ({"comparison": [{"against": "vote", "measures": ["oracle:1"]}]}, "oracle:1 is of what was said"),
         ({"comparison": [{"against": "vote", "measures": ["detection"]}]}, "detection cannot be compared"),
+        (
+            {"measures": ["interception:7"]},
+            "suite small: measures: measure 'interception:7': 7 is not a share .* 0 to 1",
+        ),
+        ({"measures": ["interception_outcome:nan"]}, "nan is not a share of false flags"),
+        ({"recorded": ["oracle:99999999999"]}, "recorded: .*99999999999 is not a round, which is 1 to 64"),
+        ({"recorded": ["unanimity:0"]}, "0 is not a round"),
+        ({"recorded": ["latency_ms:101"]}, "101 is not a percentile, which is 0 to 100"),
+        (
+            {"target": [{**BOUND, "measure": "interception:-1"}]},
+            r"\[\[target\]\] 'n': measure 'interception:-1': -1 is",
+        ),
+        ({"measures": ["adversary_loss:7"]}, "measure adversary_loss takes no argument"),
     ],
 )
 def test_what_a_suite_names_is_there_and_fits(fields: dict[str, object], said: str) -> None:
-    """Catches: a typo without a hint, and a measure in the wrong place, found as a KeyError when all is done."""
+    """Catches: a typo without a hint, a measure in the wrong place, found as a KeyError when all is done, and one of
+    nothing, which is silently null."""
     check_suite(made())
     with pytest.raises(ConfigError, match=said):
         check_suite(made(**fields))
