@@ -36,14 +36,22 @@ class Past:
         self._known: dict[str, _Told] = {}
 
     def add(self, state: State) -> Debated:
-        """A debate whose state is at hand, as `debate.run.hold` returns it: it need not be read.
+        """A debate of this ledger whose state is at hand, as `debate.run.hold` returns it: it need not be read.
+
+        That it is of this ledger is the caller's word, checked as far as it can be without reading: a debate that has
+        landed says the same for ever, so another one under an id that is known is of another ledger.
 
         Raises:
-            ConfigError: it has another protocol than `answer`.
+            ConfigError: it has another protocol than `answer`, or a debate of its id is known and says something else.
         """
         told = _told(state)
         if state.phase == "landed":
-            self._known[state.config.debate_id] = told
+            name = state.config.debate_id
+            if self._known.setdefault(name, told) != told:
+                raise ConfigError(
+                    f"debate {name!r} is known and says something else: this one is of another ledger; keep one Past a "
+                    "ledger, or give debates ids of their own"
+                )
         return told.debated
 
     def debated(self, debate_id: str) -> Debated:

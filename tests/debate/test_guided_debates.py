@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from madflow.clock import SystemClock
 from madflow.core.messages import Agent
 from madflow.core.policies import Policy, policy_named
 from madflow.core.proposal import Proposal
 from madflow.debate.learning import Past, debated, learn_from
 from madflow.debate.run import hold, replay, run
 from madflow.debate.setup import Debate
+from madflow.debate.stream import DebateStream
 from madflow.errors import ConfigError, LedgerError, ResumeRefused
 from madflow.ledger.sqlite import open_ledger
 from madflow.models.scripted import ScriptedModel
@@ -161,8 +163,24 @@ async def test_a_debate_that_is_not_over_is_read_again(tmp_path: Path) -> None:
             dying = KillingLedger(inner, after=4)
             await run(debate_of(model, dying, "d1", policy="lead"))
         early = past.debated("d1")
+        assert past.add(DebateStream.load(inner, "d1", SystemClock()).state) == early
         outcome, state = await hold(debate_of(model, inner, "d1", policy="lead"))
         assert isinstance(outcome, Proposal)
         whole = past.debated("d1")
         assert [len(spoken) for spoken in early.rounds] < [len(spoken) for spoken in whole.rounds] == [3]
-        assert whole == debated(inner, "d1") == past.add(state)
+        assert whole == debated(inner, "d1") == past.add(state) == past.add(state)
+
+
+async def test_a_debate_of_another_ledger_takes_nobodys_place(tmp_path: Path) -> None:
+    """Catches: a debate of the same id replaced in silence, so that a run learns from what it never held."""
+    states = []
+    for letter in "AB":
+        with open_ledger(tmp_path / f"{letter}.db") as ledger:
+            model = Counting({f"s{i}": [letter] for i in range(3)})
+            states.append((await hold(debate_of(model, ledger, "d1", policy="lead")))[1])
+    with open_ledger(tmp_path / "A.db") as ledger:
+        past = Past(ledger)
+        first = past.add(states[0])
+        with pytest.raises(ConfigError, match="'d1' is known and says something else"):
+            past.add(states[1])
+        assert past.debated("d1") == first == debated(ledger, "d1")
