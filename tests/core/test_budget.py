@@ -279,6 +279,14 @@ def test_a_refused_request_costs_its_call_and_nothing_else() -> None:
     assert unpriced.committed == Amount(0, 0, None, 1)
 
 
+def test_a_refusal_that_reports_usage_is_charged_for_it() -> None:
+    """Catches: a word that makes reported work free: `billed ≤ committed` would not hold."""
+    running = account(usd="0.5")
+    running.reserve("k", CALL, hold=NONE, model="m", utf8_bytes=400)
+    running.settle("k", Amount(60, 5, 7, 1), refused=True)
+    assert running.committed == Amount(60, 5, 7, 1)
+
+
 def test_a_settlement_recorded_without_a_word_on_refusals_was_none() -> None:
     """Catches: an older ledger that cannot be read, or one that gives back what its debate had charged."""
     assert Settlement.from_json({"key": "k", "usage": None}) == Settlement("k", None, refused=False)
