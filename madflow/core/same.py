@@ -29,7 +29,6 @@ The result depends on what is said and where, not on the order of remarks.
 
 from __future__ import annotations
 
-import heapq
 import math
 import re
 from collections import Counter
@@ -39,6 +38,7 @@ from itertools import combinations, islice
 from typing import Final
 
 from ..errors import ConfigError
+from .linkage import Pair, average_linkage
 
 __all__ = [
     "ALIKE_MIN",
@@ -49,10 +49,9 @@ __all__ = [
     "WORDS_MAX",
     "Corpus",
     "Group",
-    "Pair",
     "Remark",
-    "average_linkage",
     "likeness",
+    "likeness_within",
     "pairs_in_doubt",
     "same_findings",
     "words",
@@ -134,9 +133,6 @@ class Group:
         return self.told, *self.also
 
 
-Pair = tuple[int, int]
-
-
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """What tells how common a word is: how many texts there are, and in how many of them each word occurs."""
@@ -181,20 +177,46 @@ def likeness(remarks: Sequence[Remark], corpus: Corpus | None = None) -> dict[Pa
             f"remarks exceeded the limit of {REMARKS_MAX} that are compared with each other "
             f"(remarks={len(remarks)}); merge them file by file"
         )
-    counts = [_counted(remark.text) for remark in remarks]
+    close: dict[Pair, float] = {}
+    for entries in _by_word([remark.text for remark in remarks], corpus):
+        for (one, mine), (two, theirs) in combinations(entries, 2):
+            close[one, two] = close.get((one, two), 0.0) + mine * theirs
+    return {pair: min(1.0, value) for pair, value in close.items()}
+
+
+def likeness_within(texts: Sequence[str], places: Sequence[int], reach: int, corpus: Corpus) -> dict[Pair, float]:
+    """`likeness` of texts that are at most `reach` apart; time grows with how many of these share a word.
+
+    Args:
+        places: where each text is, ascending. corpus: what tells how common a word is; it holds the texts.
+    """
+    close: dict[Pair, float] = {}
+    for entries in _by_word(texts, corpus):
+        for number, (one, mine) in enumerate(entries):
+            last = places[one] + reach
+            for two, theirs in islice(entries, number + 1, None):
+                if places[two] > last:
+                    break
+                close[one, two] = close.get((one, two), 0.0) + mine * theirs
+    return {pair: min(1.0, value) for pair, value in close.items()}
+
+
+def _by_word(texts: Sequence[str], corpus: Corpus | None) -> Iterator[list[tuple[int, float]]]:
+    """For each word, which texts hold it and with what weight, the weights of a text being of norm 1.
+
+    In the order of words, whatever the order of texts: sums over words are rounded.
+    """
+    counts = [_counted(text) for text in texts]
     among = Counter(word for count in counts for word in count) if corpus is None else corpus.among
-    texts = len(remarks) if corpus is None else corpus.texts
+    total = len(texts) if corpus is None else corpus.texts
     by_word: dict[str, list[tuple[int, float]]] = {}
     for place, count in enumerate(counts):
-        vector = {word: (1 + math.log(n)) * math.log1p(texts / among[word]) for word, n in count.items()}
+        vector = {word: (1 + math.log(n)) * math.log1p(total / among[word]) for word, n in count.items()}
         norm = math.sqrt(math.fsum(weight * weight for weight in vector.values()))
         for word, weight in vector.items():
             by_word.setdefault(word, []).append((place, weight / norm))
-    close: dict[Pair, float] = {}
-    for word in sorted(by_word):  # sums are rounded: in the order of words, whatever the order of remarks
-        for (one, mine), (two, theirs) in combinations(by_word[word], 2):
-            close[one, two] = close.get((one, two), 0.0) + mine * theirs
-    return {pair: min(1.0, value) for pair, value in close.items()}
+    for word in sorted(by_word):
+        yield by_word[word]
 
 
 def same_findings(
@@ -284,58 +306,6 @@ def _pull(
         pull[i, j] = float(same)
     placed = [place for place, remark in enumerate(remarks) if remark.file]
     return pull, [(i, j) for i, j in combinations(placed, 2) if _apart(remarks[i], remarks[j])]
-
-
-def average_linkage(count: int, pull: Mapping[Pair, float], apart: Iterable[Pair], alike: float) -> list[list[int]]:
-    """Average linkage of the numbers below `count`, down to a mean of `alike`.
-
-    Ties go to the groups whose first members come first.
-
-    Args:
-        pull: what speaks for a pair (i, j), i < j; 0 where it is absent.
-        apart: pairs that are never in one group.
-    """
-    members = {place: [place] for place in range(count)}
-    sums: dict[int, dict[int, float]] = {place: {} for place in range(count)}
-    never: dict[int, set[int]] = {place: set() for place in range(count)}
-    age = [0] * count
-    for i, j in apart:
-        never[i].add(j)
-        never[j].add(i)
-    for (i, j), value in pull.items():
-        sums[i][j] = sums[j][i] = value
-    heap = [(-value, i, j, 0, 0) for (i, j), value in pull.items() if value >= alike and j not in never[i]]
-    heapq.heapify(heap)
-    while heap:
-        _, i, j, age_i, age_j = heapq.heappop(heap)
-        if i not in members or j not in members or (age[i], age[j]) != (age_i, age_j):
-            continue
-        members[i] += members.pop(j)
-        age[i] += 1
-        _join(i, j, sums)
-        _join_vetoes(i, j, never)
-        for other, total in sorted(sums[i].items()):
-            mean = total / (len(members[i]) * len(members[other]))
-            if mean >= alike and other not in never[i]:
-                first, second = _pair(i, other)
-                heapq.heappush(heap, (-mean, first, second, age[first], age[second]))
-    return list(members.values())
-
-
-def _join(i: int, j: int, sums: dict[int, dict[int, float]]) -> None:
-    gone = sums.pop(j)
-    sums[i].pop(j)
-    for other, value in gone.items():
-        if other != i:
-            del sums[other][j]
-            sums[i][other] = sums[other][i] = sums[i].get(other, 0.0) + value
-
-
-def _join_vetoes(i: int, j: int, never: dict[int, set[int]]) -> None:
-    for other in never.pop(j):
-        never[other].discard(j)
-        never[other].add(i)
-        never[i].add(other)
 
 
 def _group(

@@ -187,6 +187,16 @@ def test_the_laws_of_findings_hold(claims: list[Raised], chance: random.Random, 
             assert finding.severity == max((claim.severity for claim in finding.lineage), key=SEVERITIES.index)
             assert finding.text in {claim.text for claim in finding.lineage if claim.severity == finding.severity}
     assert told(compare(shuffled).findings(judged)) == told(compared.findings(judged))
+    held_to(compared, judged)
+
+
+def held_to(compared: Compared, judged: dict[tuple[int, int], bool]) -> None:
+    """Every verdict holds, or is among those that are told not to; those that part always hold."""
+    unheld = compared.unheld(judged)
+    where = {claim: finding.id for finding in compared.findings(judged) for claim in finding.lineage}
+    for pair, same in judged.items():
+        one, two = (where[compared.claims[place][0]] for place in pair)
+        assert (one == two) == (same and pair not in unheld)
 
 
 @given(CLAIMS)
@@ -223,6 +233,76 @@ def test_verdicts_join_and_part_and_the_nearest_to_the_threshold_come_first() ->
     assert len(compared.findings({ac: True, ab: True})) == 1
 
 
+def place_of(compared: Compared) -> dict[str, int]:
+    return {claim[0].agent: place for place, claim in enumerate(compared.claims)}
+
+
+def pair_of(compared: Compared, one: str, two: str) -> tuple[int, int]:
+    i, j = sorted((place_of(compared)[one], place_of(compared)[two]))
+    return i, j
+
+
+def seats(findings: tuple[Finding, ...]) -> set[str]:
+    return {"".join(finding.raised_by) for finding in findings}
+
+
+def test_what_the_reader_calls_different_no_third_claim_brings_together() -> None:
+    """Catches a verdict that a third claim, alike to both, overrules."""
+    compared = compare([raised("a", 10, NULL), raised("b", 11, NULL), raised("c", 10, NULL_TOO)])
+    assert seats(compared.findings()) == {"abc"}
+    for one, two in (("a", "c"), ("b", "c"), ("a", "b")):
+        pair = pair_of(compared, one, two)
+        found = compared.findings({pair: False})
+        assert not any({one, two} <= set(group) for group in seats(found)), (one, two)
+        assert len(found) == 2
+        assert compared.unheld({pair: False}) == {}
+
+
+def test_a_verdict_that_two_are_the_same_takes_nothing_out_of_a_group() -> None:
+    """Catches an average that sinks by what the reader added: the words' own group would lose a member."""
+    claims = [raised("a", 10, NULL), raised("b", 10, NULL_TOO), raised("c", 10, "ordering differs")]
+    compared = compare([*claims, raised("d", 10, "colour of the shed")])
+    verdicts = {pair_of(compared, "a", "c"): True, pair_of(compared, "c", "d"): True}
+    assert seats(compared.findings()) == {"ab", "c", "d"}
+    assert seats(compared.findings(verdicts)) == {"abcd"}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "made", "why"),
+    [
+        ({"ab": True, "bc": True, "ac": False}, {"ab", "c"}, "a pair between them is called different"),
+        ({"ab": True, "bd": True}, {"ab", "c", "d"}, "more than 10 lines apart"),
+        ({"ab": True, "ae": True}, {"ab", "c", "d", "e"}, "two rule codes"),
+        ({"ab": True, "af": True}, {"ab", "c", "d", "f"}, "too many lines apart for a rule code"),
+    ],
+)
+def test_what_cannot_hold_is_told(verdicts: dict[str, bool], made: set[str], why: str) -> None:
+    """Catches a verdict that passes without a word, and one that overrules a veto by way of a third claim."""
+    said = {
+        "a": raised("a", 10, "alpha beta"),
+        "b": raised("b", 12, "alpha beta gamma", code="F821"),
+        "c": raised("c", 12, "delta"),
+        "d": raised("d", 24, "epsilon"),
+        "e": raised("e", 10, "zeta", code="B006"),
+        "f": raised("f", 6, "eta"),
+    }
+    left = set("abcd") | {seat for pair in verdicts for seat in pair}
+    compared = compare([claim for seat, claim in said.items() if seat in left])
+    judged = {pair_of(compared, *pair): same for pair, same in verdicts.items()}
+    assert made <= seats(compared.findings(judged))
+    (found,) = compared.unheld(judged).values()
+    assert found == why
+
+
+def test_two_claims_of_one_seat_stay_two_whatever_the_reader_says() -> None:
+    """Catches a reader who, by way of a third claim, makes one seat's two findings one, and nobody told of it."""
+    compared = compare([raised("a", 10, "one thing"), raised("a", 11, "other words"), raised("b", 10, "third place")])
+    both = {pair: True for pair in compared.doubtful("z")}
+    assert len(both) == 2
+    assert sorted(map(len, (finding.lineage for finding in compared.findings(both)))) == [1, 2]
+    assert list(compared.unheld(both).values()) == ["two claims of a"]
+
+
 # --- bounds
 
 
@@ -242,24 +322,66 @@ def test_a_flood_on_one_line_is_bounded_and_crowds_nobody_out() -> None:
     """Catches a review that fails or takes for ever, and a seat whose claims push those of the others out."""
     flood = [raised("a", 10, f"claim{number} zero") for number in range(1_500)]
     compared = compare([*flood, raised("b", 10, LOCK), raised("c", 10, LOCK_TOO)])
-    assert [len(run) for run in compared.runs] == [NEAR_MAX]
+    assert len(compared.near) == NEAR_MAX
     assert compared.beyond == 1_502 - NEAR_MAX
     findings = compared.findings()
     assert sum(len(finding.lineage) for finding in findings) == 1_502
     assert ("b", "c") in {finding.raised_by for finding in findings}
 
 
+def test_what_many_say_beyond_the_bound_in_the_same_words_is_one() -> None:
+    """Catches identical words on one line that stay apart because too much is said there, and a count that hides it."""
+    flood = [raised(agent, 10, f"claim{number} zero") for number in range(NEAR_MAX + 5) for agent in "abc"]
+    compared = compare(flood)
+    assert {finding.raised_by for finding in compared.findings()} == {("a", "b", "c")}
+    assert len(compared.near) == NEAR_MAX
+    assert compared.beyond == 3 * 5
+    assert len(compare([raised("a", 3, "the"), raised("b", 3, "the")]).findings()) == 1  # no word that counts
+
+
 def test_far_claims_are_not_compared() -> None:
     """Catches a comparison of all with all: a thousand places cost a thousand times one place, not its square."""
-    claims = [raised(agent, 20 * number, LOCK) for number in range(1, 501) for agent in "ab"]
+    claims = [
+        raised(agent, 20 * number, text) for number in range(1, 501) for agent, text in (("a", LOCK), ("b", NULL))
+    ]
     compared = compare(claims)
-    assert [len(run) for run in compared.runs] == [2] * 500
-    assert {finding.raised_by for finding in compared.findings()} == {("a", "b")}
+    assert len(compared.pull) + len(compared.apart) <= 500
     assert compared.beyond == 0
+    assert len(compared.findings()) == 1_000
+
+
+def test_a_long_file_is_many_places() -> None:
+    """Catches a bound on all that hangs together in a file: places that follow each other are no one place."""
+    claims = [raised(agent, 10 * place, f"{LOCK} in step{place}") for place in range(1, 101) for agent in "abcde"]
+    compared = compare(claims)
+    assert compared.beyond == 0
+    assert [finding.raised_by for finding in compared.findings()] == [tuple("abcde")] * 100
+    paraphrased = [raised("ab"[place % 2], 4 * place, f"{LOCK} in step{place // 2}") for place in range(2, 402)]
+    assert compare(paraphrased).beyond == 0
+
+
+def test_who_fills_the_space_between_two_places_changes_neither() -> None:
+    """Catches two claims of one seat that bridge two places, and with it throw out what was said at both."""
+    places = [*range(1, 40), *range(42, 81)]
+    claims = [raised(agent, 10 * place, f"{LOCK} in step{place}") for place in places for agent in "abcde"]
+    bridged = compare([*claims, raised("x", 400, "bridge one"), raised("x", 410, "bridge two")]).findings()
+    assert [finding for finding in bridged if finding.raised_by != ("x",)] == [
+        finding.model_copy(update={"id": told.id})
+        for finding, told in zip(
+            compare(claims).findings(), (told for told in bridged if told.raised_by != ("x",)), strict=True
+        )
+    ]
+
+
+def test_no_finding_is_wider_than_what_may_stand_together() -> None:
+    """Catches a chain of claims, each near the next, that becomes one finding over a whole file."""
+    chain = [raised(f"s{number}", 1 + 6 * number, NULL) for number in range(30)]
+    for finding in compare(chain).findings():
+        assert finding.lineage[-1].line - finding.lineage[0].line <= LINES_APART_MAX
 
 
 def test_no_claims_are_no_findings() -> None:
-    """Catches a run that is opened for nothing."""
+    """Catches a group that is made of nothing."""
     assert compare(()) == Compared((), (), {}, frozenset())
     assert compare(()).findings() == ()
 

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..findings import Finding, Raised, merge
+from ..linkage import Pair
 from ..merging import Compared, compare
-from ..same import Pair
 from ..state import Ask, Closed, Stage, State
 
 __all__ = ["PAIR_TEXT_CHARS_MAX", "merge_record", "merged_claims", "same_stage"]
