@@ -20,15 +20,23 @@ def print_text(text: str) -> None:
     Raises:
         SystemExit: whoever read stdout has seen enough (`| head`). It ends without a word, with the status that a shell
             shows for a program that SIGPIPE ended: not everything was written.
+        MadflowError: it cannot be written, e.g. the disk is full; says why.
     """
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode())
         sys.stdout.buffer.flush()
     except BrokenPipeError as error:
-        # What is still buffered goes nowhere: Python would complain about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         raise SystemExit(128 + signal.SIGPIPE) from error
+    except OSError as error:
+        _drop_stdout()
+        raise MadflowError(f"standard output cannot be written ({error.strerror}); write to another place") from error
+
+
+def _drop_stdout() -> None:
+    """What is still buffered goes nowhere: Python would complain about it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:

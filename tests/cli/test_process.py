@@ -106,6 +106,22 @@ def test_a_reader_that_leaves(tmp_path: Path, verb: tuple[str, ...]) -> None:
     assert (ran.returncode, ran.stderr) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("verb", [("schema", "proposal"), ("init", "--json")])
+def test_a_full_disk(tmp_path: Path, verb: tuple[str, ...]) -> None:
+    """Would catch a traceback, a success that nobody can read, or Python's own complaint at exit about what is still
+    buffered. One text is longer than the buffer, one shorter."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [*MADFLOW, *verb], cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        "madflow: standard output cannot be written (No space left on device); write to another place\n"
+    )
+
+
 def test_a_listener_that_leaves_costs_the_debate_nothing(tmp_path: Path) -> None:
     with loopback_process("--latency-ms", "150", "--reply", '{"answer": "yes"}') as url:
         command = [*MADFLOW, "debate", "Q?", "--model", "m", "--api-base", url, "--json"]
