@@ -111,10 +111,10 @@ def run(
     if not chosen:
         raise ConfigError("no suite has all of its files there: " + "; ".join(left_out))
     asking = [suite for suite in chosen if suite.source == "live"]
-    if asking and (len(chosen) > 1 or fresh):
-        raise click.UsageError(f"suite {asking[0].name} is live: run it alone, without --fresh; its debates are paid")
     if options.given and not asking:
         raise click.UsageError("--data, --model and their caps go with a live suite; `madflow eval list` shows them")
+    if asking:
+        _check_live(asking[0].name, alone=len(chosen) == 1 and not fresh, offline=bool(recorded or workers))
     for line in left_out:
         note(line)
     with _progress(quiet=quiet, interrupted="what was finished is kept: the same command goes on") as show:
@@ -139,9 +139,7 @@ def run(
         print_text(json_text({"out": str(out), "left_out": left_out, "suites": [_brief(one) for one in ran]}))
     else:
         print_text(_summary(ran, out))
-    for one in ran:
-        for failed in one.results.failed:
-            note(f"{one.suite}: {one_line(failed.key)} failed: {one_line(failed.error)}")
+    _warn(ran)
     return ERROR if any(one.results.failed for one in ran) else DONE
 
 
@@ -236,6 +234,26 @@ def _command_line(
     return shlex.join(words)
 
 
+def _check_live(suite: str, *, alone: bool, offline: bool) -> None:
+    """Refuse what a live suite has no use for."""
+    if not alone:
+        raise click.UsageError(f"suite {suite} is live: run it alone, without --fresh; its debates are paid")
+    if offline:
+        raise click.UsageError(
+            f"suite {suite} asks models your own questions (--data): leave out --recorded and --workers, which go with "
+            "suites on recordings"
+        )
+
+
+def _warn(ran: Sequence[Ran]) -> None:
+    """What was not measured or judged, and what failed, on stderr."""
+    for one in ran:
+        for line in one.warnings:
+            note(f"{one.suite}: {one_line(line, 300)}")
+        for failed in one.results.failed:
+            note(f"{one.suite}: {one_line(failed.key)} failed: {one_line(failed.error)}")
+
+
 def _brief(one: Ran) -> dict[str, Any]:
     results = one.results
     return {
@@ -249,14 +267,15 @@ def _brief(one: Ran) -> dict[str, Any]:
 
 
 def _summary(ran: Sequence[Ran], out: Path) -> str:
+    from ..report.view import met_of, verdict
+
     lines = []
     for one in ran:
         results = one.results
-        met = sum(target.met for target in results.targets)
-        targets = f", {met} of {len(results.targets)} targets met" if results.targets else ""
+        targets = f", {met_of(results.targets)}" if results.targets else ""
         failed = f", {len(results.failed)} pieces of work FAILED" if results.failed else ""
         lines.append(f"{one.suite}: {sum(f.rows for f in results.data)} debates{targets}{failed}: {one.path}")
-        lines += [f"  {'met   ' if target.met else 'missed'} {_target_line(target)}" for target in results.targets]
+        lines += [f"  {verdict(target):<12} {_target_line(target)}" for target in results.targets]
     lines.append(f"Tables and plots: {shlex.join(['madflow', 'eval', 'report', str(out)])}")
     return "\n".join(lines) + "\n"
 
@@ -264,8 +283,10 @@ def _summary(ran: Sequence[Ran], out: Path) -> str:
 def _target_line(target: TargetMeasured) -> str:
     from ..evals.results import shown
 
-    value = shown(target, costs=target.target.startswith("<"))
-    return one_line(f"{target.name}: {target.arm}, {target.measure} {value}, target {target.target}", 300)
+    value = f" {shown(target, costs=target.target.startswith('<'))}" if target.why != "no data" else ""
+    on = "" if target.n is None else f", on {target.n:,} debates"
+    why = f" ({target.why})" if target.why and target.met is not None else ""
+    return one_line(f"{target.name}: {target.arm}, {target.measure}{value}, target {target.target}{on}{why}", 400)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -91,7 +91,7 @@ def run_live_suite(
         budget=Budget.of(tokens=options.debate_tokens, usd=options.debate_usd),
         api_base=options.api_base or None,
     )
-    questions = tuple(load_questions(options.data)[:limit])
+    questions = tuple(load_questions(options.data, gold=True)[:limit])
     return run_live(
         LiveRun(suite, options.data, questions, panel),
         out,

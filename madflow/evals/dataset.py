@@ -20,6 +20,7 @@ from string import ascii_uppercase
 from typing import Any, Final, NoReturn
 
 from ..errors import ConfigError
+from ..prompts import nearest
 from .answers import ANSWER_CHARS_MAX, normal_answer, read_answer
 from .lines import json_lines, opened
 
@@ -56,8 +57,11 @@ class Question:
     gold: str | None = None
 
 
-def load_questions(path: str | Path) -> list[Question]:
+def load_questions(path: str | Path, *, gold: bool = False) -> list[Question]:
     """The questions of a .jsonl, .csv or .tsv file, each plain or gzipped, in its order.
+
+    Args:
+        gold: every row has its right answer; one that has none is an error.
 
     Raises:
         ConfigError: no such file, an unknown kind of file, more than `QUESTIONS_MAX` rows, none, or a row that cannot
@@ -78,7 +82,10 @@ def load_questions(path: str | Path) -> list[Question]:
     for number, value in rows:
         if len(found) == QUESTIONS_MAX:
             raise ConfigError(f"{file.name} holds more than {QUESTIONS_MAX} questions; split it")
-        question = _Row(value, file.name, number).question()
+        row = _Row(value, file.name, number)
+        question = row.question()
+        if gold and question.gold is None:
+            row.refuse_blind()
         if question.task_id in lines:
             first = lines[question.task_id]
             raise ConfigError(f"{file.name}:{number} has the id {question.task_id!r} of line {first}; give it its own")
@@ -141,6 +148,20 @@ class _Row:
     def refuse(self, name: str, found: str, fix: str) -> NoReturn:
         raise ConfigError(f"{self.where} field {name}: {found[:120]}; {fix}")
 
+    def refuse_blind(self) -> NoReturn:
+        """A row has no right answer: name the field that is probably meant to be it."""
+        close, near = self._near("gold")
+        self.refuse(close or "gold", f"no right answer{near}", f"a row has it in one of {', '.join(NAMES['gold'])}")
+
+    def _near(self, field: str) -> tuple[str, str]:
+        """(a field of the row that no name is known for and that is nearly one of `field`'s, the hint), or blanks."""
+        known = {name for names in NAMES.values() for name in names}
+        for name in self.fields:
+            near = "" if name in known else nearest(name, NAMES[field])
+            if near:
+                return name, near
+        return "", ""
+
     def find(self, field: str) -> tuple[str, Any]:
         """(name, content) of a field, ("", None) where the row has none or an empty one."""
         for name in NAMES[field]:
@@ -153,9 +174,9 @@ class _Row:
         name, text = self.find("question")
         if not isinstance(text, str) or not text.strip():
             names = ", ".join(NAMES["question"])
-            self.refuse(
-                name or "question", f"found {text!r:.60}", f"a row has its question as a string in one of {names}"
-            )
+            close, near = ("", "") if name else self._near("question")
+            found = f"no question{near}" if near else f"found {text!r:.60}"
+            self.refuse(name or close or "question", found, f"a row has its question as a string in one of {names}")
         if len(text) > QUESTION_CHARS_MAX:
             self.refuse(name, f"{len(text)} characters", f"the limit is {QUESTION_CHARS_MAX}")
         task_id = str(self.find("task_id")[1] if self.find("task_id")[0] else self.default)

@@ -112,7 +112,13 @@ class RoundMeasured(Figures):
 
 
 class TargetMeasured(Figures):
-    """A target, what came out, and whether it is met; `note` says which conditions were looked at beside the value."""
+    """A target, what came out, and whether it is met; `note` says which conditions were looked at beside the value.
+
+    Attributes:
+        n: debates that it was measured on; None where that is not known.
+        met: None where it is not judged: its data is not there, or only a part of it was read.
+        why: in a few words, why it is not judged, or what failed beside the value.
+    """
 
     name: str
     measure: str
@@ -120,7 +126,9 @@ class TargetMeasured(Figures):
     arm: str
     target: str
     known: str = ""
-    met: bool
+    n: int | None = None
+    met: bool | None
+    why: str = ""
     note: str = ""
 
 

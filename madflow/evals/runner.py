@@ -35,7 +35,7 @@ from .metrics import accuracy
 from .pool import Progress, each
 from .records import Outcome, Recording
 from .results import RESULTS, ArmMade, Code, DataFile, Failed, Results
-from .scoring import Scorer, stem
+from .scoring import Scorer, partly, stem
 from .special import Parts, reviews, simulations
 from .stamps import code_stamp, digest_of, file_digest
 from .suites import ENDINGS, RECORDED, SWAPS, Group, Suite, list_suites, load_suite, shipped_data
@@ -49,15 +49,17 @@ __all__ = ["MANIFEST", "SEED", "Progress", "Ran", "choose", "outcome_line", "run
 MANIFEST: Final = "manifest.json"
 SEED: Final = 0
 _WORK: Final = ".work"
+_NAMED_MAX: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A suite that was run: its results, and where they are."""
+    """A suite that was run: its results, where they are, and what whoever runs it should know at once."""
 
     suite: str
     path: Path
     results: Results
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ class _Prepared:
     Attributes:
         pieces: rows a run → key of the first row → a run, or a piece of one.
         items: (arm, rows a run) → key → item.
+        cut: rows that are there and were not taken.
     """
 
     suite: Suite
@@ -77,6 +80,7 @@ class _Prepared:
     groups: list[Group] = field(default_factory=list)
     pieces: dict[int | None, dict[str, list[Row]]] = field(default_factory=dict)
     items: dict[tuple[str, int | None], dict[str, Item]] = field(default_factory=dict)
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +178,12 @@ def _find(suite: Suite, folders: Sequence[Path]) -> dict[str, Path]:
     check_suite(suite)
     places = [shipped_data()] if suite.source == "shipped" else folders
     stems = _recordings(places)
-    missing = [data.label for data in suite.data if not data.matching(stems)]
+    missing = [f"{data.label} ({', '.join(data.files)})" for data in suite.data if not data.matching(stems)]
     if missing:
+        there = f"{', '.join([*list(stems)[:_NAMED_MAX], *(['…'] if len(stems) > _NAMED_MAX else [])]) or 'none'}"
+        fix = f"its recordings (.jsonl, .jsonl.gz) are: {there}; name another folder" if places else "name the folder"
         raise ConfigError(
-            f"suite {suite.name}: no file for {', '.join(missing)} in {_listed(places)}; "
-            "name the folder with --recorded"
+            f"suite {suite.name}: no file for {', '.join(missing)} in {_listed(places)}; {fix} with --recorded"
         )
     return {one: stems[one] for one in sorted({one for data in suite.data for one in data.matching(stems)})}
 
@@ -191,6 +196,7 @@ def _prepare(
     if suite.source == "reviews":
         counts = {path.name: len(load_reviews(path)) for path in files.values()}
         return _Prepared(suite, digests, files, [], counts)
+    _check_conditions(suite, {name: loaded[path] for name, path in files.items()})
     rows = {name: loaded[path][:limit] for name, path in files.items()}
     for name, held in rows.items():
         blind = sum(row.recording.gold is None for row in held)
@@ -200,6 +206,7 @@ def _prepare(
     if not any(counts.values()):
         raise ConfigError(f"suite {suite.name}: no debates are in {', '.join(counts)}; a row is one JSON object a line")
     found = _Prepared(suite, digests, files, [row for held in rows.values() for row in held], counts)
+    found.cut = sum(len(loaded[path]) for path in files.values()) - len(found.rows)
     for data in suite.data:
         found.groups += data.groups(files, suite.arms)
         if suite.source == "simulator":
@@ -215,6 +222,18 @@ def _prepare(
             items = found.items.setdefault((arm, most), {})
             items.update({item.key: item for item in (item_of(arm, piece, digests, code) for piece in pieces)})
     return found
+
+
+def _check_conditions(suite: Suite, rows: Mapping[str, Sequence[Row]]) -> None:
+    """Refuse data that would have no figure at all, since its recordings have other conditions."""
+    for data in suite.data:
+        there = sorted({row.recording.condition for name in data.matching(rows) for row in rows[name]} - {""})
+        if there and data.conditions and not {"", *there}.intersection(data.conditions):
+            near = nearest(data.conditions[0], there)
+            raise ConfigError(
+                f"suite {suite.name}: data {data.label!r}: no debate is of condition {', '.join(data.conditions)}"
+                f"{near}; its recordings have {', '.join(there)}: name those under conditions"
+            )
 
 
 def _recordings(folders: Sequence[Path]) -> dict[str, Path]:
@@ -364,6 +383,7 @@ def _debated(job: tuple[_Prepared, Mapping[str, Made]]) -> Parts:
 def _finish(one: _Prepared, parts: Parts, folder: Path, taken: _Taken) -> Ran:
     """Write a suite's files."""
     suite, scored = one.suite, parts.scored
+    warnings = (*_empty(one), *_partial(one, taken.config["limit"]))
     for name, lines in parts.lines.items():
         text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
         replace_file(folder / f"{name}.jsonl", text)
@@ -385,12 +405,12 @@ def _finish(one: _Prepared, parts: Parts, folder: Path, taken: _Taken) -> Ran:
         measures=scored.measures,
         comparisons=scored.comparisons,
         rounds=scored.rounds,
-        targets=scored.targets,
+        targets=tuple(map(partly, scored.targets)) if one.cut else scored.targets,
         failed=parts.failed,
-        notes=(*parts.notes, *_empty(one), *_unswapped(suite)),
+        notes=(*parts.notes, *warnings, *_unswapped(suite)),
     )
     replace_file(folder / RESULTS, json.dumps(results.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return Ran(suite.name, folder / RESULTS, results)
+    return Ran(suite.name, folder / RESULTS, results, warnings)
 
 
 def _empty(one: _Prepared) -> tuple[str, ...]:
@@ -401,6 +421,13 @@ def _empty(one: _Prepared) -> tuple[str, ...]:
     named = "; ".join(f"{group.label}, condition {group.condition or 'any'}" for group in held)
     there = sorted({row.recording.condition or "none" for row in one.rows})
     return (f"No debates, so no figures: {named}. The conditions of the recordings are: {', '.join(there)}.",)
+
+
+def _partial(one: _Prepared, limit: int | None) -> tuple[str, ...]:
+    """A note where the first rows only were taken."""
+    if not (one.cut and one.suite.target):
+        return ()
+    return (f"No target is judged: --limit {limit} took {len(one.rows)} of {len(one.rows) + one.cut} debates.",)
 
 
 def _unswapped(suite: Suite) -> tuple[str, ...]:

@@ -22,13 +22,13 @@ from . import metrics
 from .bootstrap import Interval, Item, difference, estimate
 from .measuring import Measure, measure_named, round_measures
 from .records import Outcome, Recording
-from .results import Comparison, Figures, Measured, RoundMeasured, TargetMeasured, figures, shown
+from .results import Comparison, Figures, Measured, RoundMeasured, TargetMeasured, cut, figures, shown
 from .suites import RECORDED, Bound, Group, Suite, Target
 
 if TYPE_CHECKING:
     from .load import Row
 
-__all__ = ["Scored", "Scorer", "check_measures", "stem", "targeted"]
+__all__ = ["Scored", "Scorer", "check_measures", "partly", "stem", "targeted", "unjudged"]
 
 _ADVERSARY: Final = "adversary"
 _FAILED: Final = "failed"
@@ -227,14 +227,15 @@ class Scorer:
     def _target(self, target: Target) -> TargetMeasured:
         group = next((g for g in self._groups if g.label == target.data and g.condition == target.condition), None)
         if group is None or not self._of(group):
-            return targeted(target, {"data": target.data, "condition": target.condition or "all"}, None, ())
+            return unjudged(targeted(target, {"data": target.data, "condition": target.condition or "all"}, None, ()))
         given = [(bound, self._bound(group, target.arm, bound)) for bound in target.given]
-        made = targeted(target, group.key, self._bound(group, target.arm, target), given)
+        made = targeted(target, group.key, self._bound(group, target.arm, target), given, len(self._of(group)))
         lost = 0 if target.arm == RECORDED else sum(o.stop_reason == _FAILED for o in self._made(group, target.arm))
         if not lost:
             return made
         note = f"{lost} debates failed: nothing is met. {made.note}".strip()
-        return made.model_copy(update={"met": False, "note": note})
+        why = f"{lost} debates failed" + (f"; {made.why}" if made.why else "")
+        return made.model_copy(update={"met": False, "why": why, "note": note})
 
     def _bound(self, group: Group, arm: str, bound: Bound) -> Figures | None:
         if not {arm, bound.against} <= {*group.arms, RECORDED, ""}:
@@ -251,12 +252,17 @@ def stem(file: str) -> str:
 
 
 def targeted(
-    target: Target, group: dict[str, str], found: Figures | None, given: Sequence[tuple[Bound, Figures | None]]
+    target: Target,
+    group: dict[str, str],
+    found: Figures | None,
+    given: Sequence[tuple[Bound, Figures | None]],
+    n: int | None = None,
 ) -> TargetMeasured:
     """A target with what was found, and whether it and all that is given with it hold; the note says what was found.
 
     Args:
         found: the target's own figure; None where it was not measured. given: the same for each further bound.
+        n: debates that they were measured on, where that is known.
     """
     checks = [(bound, value, value is not None and _holds(bound, value)) for bound, value in given]
     notes = [
@@ -270,12 +276,33 @@ def targeted(
         arm=target.arm,
         target=target.target + (", the whole interval" if target.significant else ""),
         known=target.known,
+        n=n,
+        why="; ".join(_missed(bound, value) for bound, value, holds in checks if not holds),
         met=found is not None and _holds(target, found) and all(holds for *_, holds in checks),
         note=". ".join(part for part in ("; ".join(notes), target.note) if part),
         value=found.value if found is not None else None,
         low=found.low if found is not None else None,
         high=found.high if found is not None else None,
     )
+
+
+def unjudged(target: TargetMeasured, why: str = "no data") -> TargetMeasured:
+    """The target, neither met nor missed."""
+    return target.model_copy(update={"met": None, "why": why})
+
+
+def partly(target: TargetMeasured) -> TargetMeasured:
+    """A target of which only a part of the data was read: what was found, and no verdict."""
+    return target if target.met is None else unjudged(target, "a part of the data")
+
+
+def _missed(bound: Bound, found: Figures | None) -> str:
+    """A bound that does not hold, with the value it has in place of the one that was wanted."""
+    if found is None or found.value is None:
+        return f"{_described(bound)} was not measured"
+    whole = ", the whole interval" if bound.significant else ""
+    said = _said(bound, found) if bound.significant else cut(found.value, bound.target.startswith("<"))
+    return f"{_described(bound)} {said} is not {bound.target}{whole}"
 
 
 def _holds(bound: Bound, found: Figures) -> bool:

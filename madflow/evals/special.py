@@ -27,7 +27,7 @@ from .ensembles import run_reviews
 from .pool import each
 from .records import Recording
 from .results import ArmMade, Comparison, Failed, Figures, Measured, TargetMeasured, figures
-from .scoring import Scored, targeted
+from .scoring import Scored, targeted, unjudged
 from .suites import RECORDED, Bound, Group, Suite, Target
 
 __all__ = ["COPIED", "SIMULATED", "Parts", "reviews", "simulations"]
@@ -154,12 +154,19 @@ def _targets(
     for target in suite.target:
         found = _looked_up(target, target, measures, comparisons)
         given = [(bound, _looked_up(target, bound, measures, comparisons)) for bound in target.given]
-        made.append(targeted(target, _group(target), found, given))
+        n = next((one.n for one in measures if _named(one) == _group(target)), None)
+        one = targeted(target, _group(target), found, given, n)
+        made.append(one if n else unjudged(one))
     return tuple(made)
 
 
 def _group(target: Target) -> dict[str, str]:
     return {"data": target.data, **({"condition": target.condition} if target.condition else {})}
+
+
+def _named(one: Measured | Comparison) -> dict[str, str]:
+    """The group of a figure, as `_group` has a target's."""
+    return {name: value for name, value in one.group.items() if (name, value) != ("condition", "all")}
 
 
 def _looked_up(
@@ -168,8 +175,7 @@ def _looked_up(
     """The figure of a bound: on the target's data, and its condition where it names one."""
 
     def fits(one: Measured | Comparison) -> bool:
-        group = {name: value for name, value in one.group.items() if (name, value) != ("condition", "all")}
-        return group == _group(target) and one.arm == target.arm and one.measure == bound.measure
+        return _named(one) == _group(target) and one.arm == target.arm and one.measure == bound.measure
 
     if bound.against:
         return next((one for one in comparisons if fits(one) and one.against == bound.against), None)

@@ -172,9 +172,10 @@ class Data(_Part):
         """The groups these recordings form, the whole first. `arms`: the suite's."""
         found = self.matching(stems)
         sets = [(self.label, found)]
-        if self.each and len(found) > 1:
+        if self.each:
             suffix = f"/{self.rows_per_run}" if self.rows_per_run else ""
-            sets += [(f"{stem}{suffix}", (stem,)) for stem in found]
+            each = [(f"{stem}{suffix}", (stem,)) for stem in found]
+            sets += [one for one in each if one != sets[0]]
         return [
             Group(label=label, files=files, condition=condition, rows_per_run=self.rows_per_run, arms=self.arms or arms)
             for label, files in sets

@@ -14,11 +14,10 @@ from ..evals.results import Figures, TargetMeasured
 from .markup import Child, Element, element, html_text, verbatim
 from .plots import Point, glyph
 from .style import digest_source, page_script, page_style
-from .view import group_label, span, verdict
+from .view import beside, group_label, on_debates, span, verdict
 from .words import (
     NAME_CHARS_MAX,
     NOTE_CHARS_MAX,
-    hedge,
     is_difference,
     measured,
     one_line,
@@ -147,7 +146,7 @@ def target_cells(targets: Sequence[TargetMeasured]) -> list[list[Element]]:
         found.append(
             [
                 element("th", bdi(one.name, 160), _note(one), scope="row", class_="aim"),
-                cell(element("bdi", group_label(one.group))),
+                cell(element("bdi", group_label(one.group)), element("small", on) if (on := on_debates(one)) else None),
                 cell(element("code", one_line(one.arm))),
                 cell(element("bdi", wanted(one.measure, one.target))),
                 text_cell(one.known, 300),
@@ -166,7 +165,7 @@ def _note(one: TargetMeasured) -> Element | None:
 def _verdict_cell(one: TargetMeasured) -> Element:
     said_as = verdict(one)
     mark = {"met": "✓", "not met": "✗"}.get(said_as, "")
-    beside = hedge(one.target, one.low, one.high) if said_as == "met" else ""
+    said_beside = beside(one)
     kind = {"met": "verdict good", "not met": "verdict bad"}.get(said_as, "verdict quiet")
     text = element("span", f"{mark} {said_as}".strip(), class_=kind)
-    return cell(text, element("small", beside) if beside else None)
+    return cell(text, element("small", bdi(said_beside, 300)) if said_beside else None)

@@ -15,12 +15,11 @@ from urllib.parse import quote
 from ..evals.results import Measured, Results, TargetMeasured
 from .cells import TARGET_HEADS, bdi, cell, document, many, table, target_cells
 from .markup import Element, element
-from .view import View, group_label, verdict
+from .view import View, beside, group_label, met_of, on_debates, verdict
 from .words import (
     DASH,
     NOTE_CHARS_MAX,
     clean,
-    hedge,
     is_difference,
     measured,
     one_line,
@@ -49,8 +48,7 @@ def index_page(suites: Sequence[tuple[str, Results]]) -> str:
         for cells in target_cells(results.targets)
     ]
     if targets:
-        caption = f"{_met(*suites)} of {many(len(targets), 'target')} met"
-        body += [element("h2", "Targets"), table(caption, ("suite", *TARGET_HEADS), targets)]
+        body += [element("h2", "Targets"), table(met_of(_every(suites)), ("suite", *TARGET_HEADS), targets)]
     about = "Each suite's page has its plots, all measures with 95 % intervals, and what it takes to run it again."
     return document(
         "Evaluations",
@@ -60,8 +58,8 @@ def index_page(suites: Sequence[tuple[str, Results]]) -> str:
     )
 
 
-def _met(*suites: tuple[str, Results]) -> int:
-    return sum(verdict(one) == "met" for _, results in suites for one in results.targets)
+def _every(suites: Sequence[tuple[str, Results]]) -> list[TargetMeasured]:
+    return [one for _, results in suites for one in results.targets]
 
 
 def _link(folder: str, results: Results) -> Element:
@@ -70,7 +68,9 @@ def _link(folder: str, results: Results) -> Element:
 
 def _suite_cells(folder: str, results: Results) -> list[Element]:
     rows = sum(one.rows for one in results.data)
-    met = f"{_met((folder, results))} of {len(results.targets)}" if results.targets else "none set"
+    judged = [one for one in results.targets if one.met is not None]
+    met = f"{sum(verdict(one) == 'met' for one in judged)} of {len(judged)}" if judged else "none judged"
+    met = met if results.targets else "none set"
     return [
         element("th", _link(folder, results), scope="row"),
         cell(bdi(results.title, 200), kind="text"),
@@ -84,10 +84,10 @@ def _suite_cells(folder: str, results: Results) -> list[Element]:
 
 def summary(suites: Sequence[tuple[str, Results]]) -> str:
     """The Markdown document: all targets, then for each suite its command, its data, and its main measures."""
-    every = [one for _, results in suites for one in results.targets]
+    every = _every(suites)
     lines = ["# Results", ""]
     if every:
-        lines += [f"{_met(*suites)} of {many(len(every), 'target')} met.", ""]
+        lines += [f"{met_of(every)}.", ""]
         lines += _grid(
             ("suite", "target", "on", "arm", "wanted", "known before", "measured", "result"),
             [(_text(results.suite), *_target(one)) for _, results in suites for one in results.targets],
@@ -135,15 +135,14 @@ def _cell(found: Measured | None, better: int, decimals: int) -> str:
 def _target(one: TargetMeasured) -> tuple[str, ...]:
     limit = threshold(one.target)
     better, signed = limit[0] if limit else measured(one.measure).better, is_difference(one.measure)
-    came = verdict(one)
-    beside = hedge(one.target, one.low, one.high) if came == "met" else ""
+    came, why, on = verdict(one), _text(beside(one), 300), on_debates(one)
     span = said_interval(one.low, one.high, signed=signed)
     value = f"{said(one.value, better=better, signed=signed)} {span}".strip()
-    result = f"{came}; {beside}" if beside else came
+    result = f"{came}; {why}" if why else came
     note = f". {_text(one.note, NOTE_CHARS_MAX)}" if one.note else ""
     return (
         _text(one.name, 160),
-        _text(group_label(one.group)),
+        _text(f"{group_label(one.group)}, {on}" if on else group_label(one.group), 160),
         _text(one.arm),
         _text(wanted(one.measure, one.target), 160),
         _text(one.known, 300),

@@ -27,7 +27,7 @@ from .cells import (
 from .markup import Child, Element, element
 from .plots import key
 from .sheets import SHEETS, panels
-from .view import RECORDED, Table, View, cell_key, span, verdict
+from .view import RECORDED, Table, View, cell_key, met_of, span
 from .words import NOTE_CHARS_MAX, clean, measured, one_line, said, said_interval, shorten
 
 __all__ = ["page"]
@@ -123,10 +123,8 @@ def _targets(view: View) -> list[Element]:
     targets = view.results.targets
     if not targets:
         return []
-    met = sum(verdict(one) == "met" for one in targets)
     rows = [element("tr", cells) for cells in target_cells(targets)]
-    caption = [f"{met} of {many(len(targets), 'target')} met"]
-    return [section("targets", "Targets", table(caption, TARGET_HEADS, rows))]
+    return [section("targets", "Targets", table(met_of(targets), TARGET_HEADS, rows))]
 
 
 def _drawings(view: View) -> list[Element]:

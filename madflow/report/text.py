@@ -17,11 +17,10 @@ from rich.text import Text
 from ..errors import ConfigError
 from ..evals.results import Figures, Results
 from .reading import results_of
-from .view import Matrix, Table, View, cell_key, group_label, verdict
+from .view import Matrix, Table, View, beside, cell_key, group_label, met_of, on_debates, verdict
 from .words import (
     DASH,
     NOTE_CHARS_MAX,
-    hedge,
     is_difference,
     measured,
     one_line,
@@ -90,23 +89,21 @@ def _targets(view: View) -> list[Grid]:
     targets = view.results.targets
     if not targets:
         return []
-    met = sum(verdict(one) == "met" for one in targets)
     made = _grid(
-        f"Targets: {met} of {len(targets)} met",
+        met_of(targets),
         (("target", False), ("on", False), ("arm", False), ("wanted", False), ("measured", True), ("result", False)),
     )
     for one in targets:
         limit = threshold(one.target)
         better, signed = limit[0] if limit else measured(one.measure).better, is_difference(one.measure)
-        came = verdict(one)
-        beside = hedge(one.target, one.low, one.high) if came == "met" else ""
+        came, why, on = verdict(one), beside(one), on_debates(one)
         made.add_row(
             Text(one_line(one.name, 160)),
-            Text(group_label(one.group)),
+            Text(f"{group_label(one.group)}, {on}" if on else group_label(one.group)),
             Text(one_line(one.arm)),
             Text(wanted(one.measure, one.target)),
             _stacked(said(one.value, better=better, signed=signed), said_interval(one.low, one.high, signed=signed)),
-            Text(f"{came}; {beside}" if beside else came, style=_STYLES.get(came, "")),
+            Text(f"{came}; {why}" if why else came, style=_STYLES.get(came, "")),
         )
     return [made]
 

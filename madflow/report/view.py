@@ -12,7 +12,7 @@ from typing import Final
 
 from ..evals.results import Comparison, Figures, Measured, Results, RoundMeasured, TargetMeasured
 from .plots import Point, Series
-from .words import FAMILIES, MEASURES, base_measure, decimals_for, known, measured, one_line, threshold
+from .words import FAMILIES, MEASURES, base_measure, decimals_for, hedge, known, measured, one_line, threshold
 
 __all__ = [
     "FLIPS",
@@ -23,8 +23,11 @@ __all__ = [
     "Matrix",
     "Table",
     "View",
+    "beside",
     "cell_key",
     "group_label",
+    "met_of",
+    "on_debates",
     "span",
     "verdict",
 ]
@@ -76,8 +79,34 @@ def group_label(group: Mapping[str, str]) -> str:
 
 
 def verdict(target: TargetMeasured) -> str:
-    """ "met", "not met" or "not measured"."""
+    """ "met", "not met", "not measured"; where there was nothing to judge it by, or a part: "no data", "not judged"."""
+    if target.met is None:
+        return "no data" if target.why == "no data" else "not judged"
     return "not measured" if known(target.value) is None else "met" if target.met else "not met"
+
+
+def beside(target: TargetMeasured) -> str:
+    """What stands beside the verdict: why it is none or "not met"; of one that is met, what its interval reaches."""
+    came = verdict(target)
+    if came == "met":
+        return hedge(target.target, target.low, target.high)
+    return "" if came == target.why else one_line(target.why, 300)
+
+
+def on_debates(target: TargetMeasured) -> str:
+    """On how many debates it was judged, where that is known."""
+    return "" if target.n is None else f"{target.n:,} debate{'' if target.n == 1 else 's'}"
+
+
+def met_of(targets: Sequence[TargetMeasured]) -> str:
+    """How many are met of those that are judged, and how many are not: "2 of 3 targets met, 1 without data"."""
+    judged = [one for one in targets if one.met is not None]
+    blank, open_ = (sum(verdict(one) == said for one in targets) for said in ("no data", "not judged"))
+    met = sum(verdict(one) == "met" for one in judged)
+    said = [f"{met} of {len(judged)} target{'' if len(judged) == 1 else 's'} met"] if judged else []
+    said += [f"{open_} not judged"] if open_ else []
+    said += [f"{blank} without data"] if blank else []
+    return ", ".join(said)
 
 
 class View:

@@ -105,7 +105,13 @@ def test_predict(cli: Cli, recorded: str) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["run", "sampling"], "no file for crowd in any folder (none was given); name the folder with --recorded"),
+        (["run", "sampling"], "no file for crowd (crowd_*) in any folder (none was given); name the folder with"),
+        (["run", "flips", "--recorded", "recorded"], "(attack-*)"),
+        (
+            ["run", "flips", "--recorded", "recorded"],
+            "its recordings (.jsonl, .jsonl.gz) are: crowd_made; name another",
+        ),
+        (["run", "live-gsm8k", "--recorded", "recorded", "--data", "q.jsonl", "--model", "m"], "leave out --recorded"),
         (["run", "nothing", "--recorded", "recorded"], "there is no suite nothing"),
         (["run", "sampling", "--recorded", "elsewhere"], "elsewhere: no such folder"),
         (["predict", "--recorded", "recorded", "--policy", "wise", "--out", "p"], "there is no policy 'wise'"),
@@ -245,3 +251,86 @@ def test_two_suites_of_one_name_are_refused(cli: Cli, recorded: str) -> None:
     assert ran.code == 2 and "two suites are called sampling" in ran.err
     ran = cli("eval", "run", "samplin", "--recorded", recorded)
     assert ran.code == 2 and "there is no suite samplin (did you mean sampling?)" in ran.err
+
+
+TARGETED = """
+name = "mine"
+title = "Mine"
+arms = ["vote", "debate"]
+measures = ["accuracy"]
+[[data]]
+label = "crowd"
+files = ["crowd_*"]
+each = true
+"""
+TARGET = """
+[[target]]
+name = "{data}"
+data = "{data}"
+arm = "vote"
+measure = "accuracy"
+target = "{target}"
+"""
+
+
+def test_targets_are_judged_on_what_is_there(cli: Cli, recorded: str) -> None:
+    """Would catch a file that is there and has no group, absent ones that count as missed, a reason kept back."""
+    aims = [("crowd_made", ">= 0"), ("crowd_other", ">= 0"), ("crowd", "> 1")]
+    body = "".join(TARGET.format(data=data, target=target) for data, target in aims)
+    given = '[[target.given]]\nmeasure = "token_share"\ntarget = "<= -1"\n'
+    Path("mine.toml").write_text(TARGETED + body + given)
+    command = ["eval", "run", "mine.toml", "--recorded", recorded, "--workers", "1"]
+    ran = cli(*command)
+    assert ran.code == 0, ran.err
+    head, *lines, _ = ran.out.splitlines()
+    assert "4 debates, 1 of 2 targets met, 1 without data" in head
+    assert [line[:14].strip() for line in lines] == ["met", "no data", "not met"]
+    assert lines[0].endswith("target >= 0, on 4 debates")
+    assert lines[1].endswith("crowd_other: vote, accuracy, target >= 0")
+    assert lines[2].endswith("on 4 debates (token_share 1.0000 is not <= -1)")
+    brief = cli(*command, "--json").json["suites"][0]["targets"]
+    assert [(one["met"], one["n"]) for one in brief] == [(True, 4), (None, None), (False, 4)]
+
+
+def test_no_target_is_judged_on_a_part(cli: Cli, recorded: str) -> None:
+    """Would catch "met" on the first rows of a file; a limit that cuts nothing leaves nothing unjudged."""
+    Path("mine.toml").write_text(TARGETED + TARGET.format(data="crowd", target=">= 0"))
+    command = ["eval", "run", "mine.toml", "--recorded", recorded, "--workers", "1"]
+    ran = cli(*command, "--limit", "3", "--out", "part")
+    assert ran.code == 0 and "3 debates, 1 not judged" in ran.out and "  not judged   crowd: vote" in ran.out
+    assert "mine: No target is judged: --limit 3 took 3 of 4 debates." in ran.err
+    (target,) = json.loads(Path("part/mine/results.json").read_text())["targets"]
+    assert target["met"] is None and target["value"] is not None
+    assert "not judged" in cli("eval", "report", "part").out
+    whole = cli(*command, "--limit", "4", "--out", "whole")
+    assert "1 of 1 target met" in whole.out and "No target" not in whole.err
+
+
+def test_a_condition_that_nothing_has_is_refused(cli: Cli, recorded: str) -> None:
+    """Would catch exit 0 and no figure for a misspelt condition, and for one of two no word about it."""
+    rows = samples()
+    write(Path("recorded/crowd_made.jsonl.gz"), [{**row, "condition": "clean"} for row in rows])
+    command = ["eval", "run", "mine.toml", "--recorded", recorded, "--workers", "1"]
+    Path("mine.toml").write_text(TARGETED + 'conditions = ["clen"]\n')
+    ran = cli(*command)
+    assert (ran.code, ran.out) == (2, "")
+    assert "data 'crowd': no debate is of condition clen (did you mean clean?); its recordings have clean" in ran.err
+    Path("mine.toml").write_text(TARGETED + 'conditions = ["clen", "clean"]\n')
+    ran = cli(*command)
+    assert ran.code == 0 and "mine: No debates, so no figures: crowd, condition clen" in ran.err
+    write(Path("recorded/crowd_made.jsonl.gz"), rows)
+    ran = cli(*command, "--out", "none")
+    assert ran.code == 0 and "The conditions of the recordings are: none." in ran.err
+
+
+def test_a_misspelt_right_answer_is_named(cli: Cli) -> None:
+    """Would catch "no gold" without the line and the field that is meant."""
+    command = ["eval", "run", "live-gsm8k", "--model", "m", "--data", "q.jsonl"]
+    for row, said in (
+        ({"question": "1 + 1?", "anser": "2"}, "q.jsonl:2 field anser: no right answer (did you mean answer?)"),
+        ({"question": "1 + 1?"}, "q.jsonl:2 field gold: no right answer; a row has it in one of gold, answer"),
+        ({"qestion": "1 + 1?", "answer": "2"}, "q.jsonl:2 field qestion: no question (did you mean question?)"),
+    ):
+        Path("q.jsonl").write_text(json.dumps({"question": "0?", "gold": "0"}) + "\n" + json.dumps(row) + "\n")
+        ran = cli(*command)
+        assert (ran.code, ran.out) == (2, "") and said in ran.err

@@ -39,12 +39,55 @@ def empty() -> dict[str, Any]:
     }
 
 
+def _targets() -> list[dict[str, Any]]:
+    target = {"group": group(), "arm": "robust", "known": "0.5109 at 0.111"}
+    return [
+        {
+            "name": "cheap",
+            "note": "token share ≤ 0.15: 0.149, yes",
+            "measure": "accuracy − that of vote",
+            "target": ">= 0.006",
+            "met": True,
+            **target,
+            **figures(0.0092, 0.006),
+        },
+        {
+            "name": "adversary",
+            "measure": "accuracy",
+            "target": ">= 0.535",
+            "n": 1234,
+            "met": False,
+            **target,
+            **figures(0.534996),
+        },
+        {
+            "name": "dear",
+            "measure": "accuracy",
+            "target": ">= 0.5169",
+            "n": 1,
+            "met": False,
+            "why": "token_share 0.1840 is not <= 0.15",
+            **target,
+            **figures(0.6),
+        },
+        {
+            "name": "absent",
+            "measure": "accuracy",
+            "target": ">= 0.5",
+            "met": None,
+            "why": "no data",
+            **target,
+            **figures(None),
+        },
+        {"name": "later", "measure": "samples", "target": "<= 4.0", "met": False, **target, **figures(None)},
+    ]
+
+
 def small() -> dict[str, Any]:
-    """Two arms on one group, two rounds, three targets: one met, one missed by a hair, one not measured."""
+    """Two arms on one group, two rounds, five targets: met, missed by a hair, by a given, unmeasured, without data."""
     here = group()
     flips = [("right_to_wrong", 0.12), ("wrong_to_right", 0.08)]
     shares = [("accuracy", (0.5, 0.48)), ("unanimity", (0.25, 0.625))]
-    target = {"group": here, "arm": "robust", "known": "0.5109 at 0.111"}
     return empty() | {
         "suite": "small",
         "title": "Two arms on one group",
@@ -77,26 +120,7 @@ def small() -> dict[str, Any]:
                 for number, value in enumerate(values, start=1)
             ),
         ],
-        "targets": [
-            {
-                "name": "cheap",
-                "note": "token share ≤ 0.15: 0.149, yes",
-                "measure": "accuracy − that of vote",
-                "target": ">= 0.006",
-                "met": True,
-                **target,
-                **figures(0.0092, 0.006),
-            },
-            {
-                "name": "adversary",
-                "measure": "accuracy",
-                "target": ">= 0.535",
-                "met": False,
-                **target,
-                **figures(0.534996),
-            },
-            {"name": "later", "measure": "samples", "target": "<= 4.0", "met": False, **target, **figures(None)},
-        ],
+        "targets": _targets(),
         "notes": ["A note."],
     }
 

@@ -157,7 +157,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
 def test_what_was_not_measured_is_a_dash(tmp_path: Path) -> None:
     """Would catch a missing value drawn or listed as 0, and a target that counts as met without a value."""
     case = empty() | {"measures": [measured("a", "accuracy", None), measured("a", "token_share", None)]}
-    case["targets"] = [small()["targets"][2] | {"met": True}]
+    case["targets"] = [small()["targets"][-1] | {"met": True}]
     files = written(case, tmp_path)
     assert files.keys() == {"report.html"}, "there is nothing to draw"
     page = Page(files["report.html"])
@@ -216,8 +216,8 @@ def test_the_index_links_every_suite(tmp_path: Path) -> None:
     assert [path.name for path in found[:2]] == ["index.html", "summary.md"]
     page = Page(found[0].read_text(encoding="utf-8"))
     links = [link["href"] for link in page.tagged("a")]
-    assert set(links) == {"./small/report.html", "./odd%20name%20%2523/report.html"} and len(links) == 2 + 4
-    assert page.texts["2 of 4 targets met"] == 1
+    assert set(links) == {"./small/report.html", "./odd%20name%20%2523/report.html"} and len(links) == 2 + 6
+    assert page.texts["2 of 5 targets met, 1 without data"] == 1
     assert all(path.exists() for path in found)
 
 

@@ -28,7 +28,7 @@ def test_what_it_says() -> None:
         one["arm"] = one["arm"].replace("vote", "[bold]vote[/bold]")
     text = text_tables(case, width=160, everything=True)
     for part in (
-        "Targets: 1 of 3 met",
+        "1 of 4 targets met, 1 without data",
         "not measured",
         "0.5349",
         "accuracy ≥ 0.535",
@@ -40,6 +40,9 @@ def test_what_it_says() -> None:
         "oracle in round 1",
         "note: A note.",
         "cheap: token share ≤ 0.15: 0.149, yes",
+        "token_share 0.1840 is not <= 0.15",
+        "no data",
+        "1,234 debates",
     ):
         assert part in text
 
@@ -59,7 +62,7 @@ def test_a_terminal_too_narrow_is_refused() -> None:
 def test_first_what_matters() -> None:
     """Would catch thousands of lines where the targets were asked for, and a main measure that is left out."""
     short = text_tables(small())
-    assert "Targets: 1 of 3 met" in short and "token share" in short and "0.1490" in short
+    assert "1 of 4 targets met, 1 without data" in short and "token share" in short and "0.1490" in short
     assert "the same questions drawn for both" not in short and "oracle" not in short
     few = empty() | {"measures": [one for one in small()["measures"] if one["arm"] == "recorded"]}
     assert "oracle in round 1" in text_tables(few), "a suite without accuracy shows what it has"
