@@ -11,8 +11,10 @@ happened, not what was made of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..clock import SystemClock
 from ..core.policies import Debated, Policy, Reliabilities, policy_named
@@ -32,6 +34,10 @@ class Past:
     """
 
     def __init__(self, ledger: Ledger) -> None:
+        if isinstance(ledger, str | Path):
+            raise ConfigError(
+                f"Past keeps a ledger that is open, not a path ({str(ledger)!r:.120}); give open_ledger(path)"
+            )
         self._ledger = ledger
         self._known: dict[str, _Told] = {}
 
@@ -91,18 +97,25 @@ class Past:
         return told
 
 
-def debated(ledger: Ledger, debate_id: str) -> Debated:
+def debated(ledger: str | Path | Ledger, debate_id: str) -> Debated:
     """A debate of the protocol `answer`, as far as it was held, as policies see it.
+
+    Args:
+        ledger: the path of one that is there, or an open one.
 
     Raises:
         LedgerError: there is no such debate.
         ConfigError: it has another protocol.
     """
-    return Past(ledger).debated(debate_id)
+    with _opened(ledger) as opened:
+        return Past(opened).debated(debate_id)
 
 
 def learn_from(
-    ledger: Ledger, policy: str | Policy, debate_ids: Iterable[str], panel: Mapping[str, str] | None = None
+    ledger: str | Path | Ledger,
+    policy: str | Policy,
+    debate_ids: Iterable[str],
+    panel: Mapping[str, str] | None = None,
 ) -> Reliabilities:
     """What a policy learns, without labels, from the first rounds of earlier debates of one panel.
 
@@ -110,13 +123,27 @@ def learn_from(
     repeatedly keeps a `Past`, which reads each debate once.
 
     Args:
+        ledger: the path of one that is there, or an open one.
         panel: agent to model of the debate to come; None: whatever the earlier ones had.
 
     Raises:
-        LedgerError: there is no such debate.
+        LedgerError: there is no such debate, or no ledger at the path.
         ConfigError: no debate is named, one has another protocol than `answer`, or two had different panels.
     """
-    return Past(ledger).learn(policy, debate_ids, panel)
+    with _opened(ledger) as opened:
+        return Past(opened).learn(policy, debate_ids, panel)
+
+
+@contextmanager
+def _opened(ledger: str | Path | Ledger) -> Iterator[Ledger]:
+    """A ledger by its path, opened to be read and closed again; an open one stays open."""
+    if not isinstance(ledger, str | Path):
+        yield ledger
+        return
+    from ..ledger.sqlite import open_ledger
+
+    with open_ledger(Path(ledger), readonly=True) as opened:
+        yield opened
 
 
 @dataclass(frozen=True, slots=True)

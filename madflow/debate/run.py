@@ -117,7 +117,7 @@ async def open_session(
 
 async def _resume(stream: DebateStream, config: Config) -> None:
     old = stream.state.config
-    changed = changes(old.identity(), config.identity())
+    changed = _worded(changes(old.identity(), config.identity()), old, config)
     if changed:
         listed = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
         raise ResumeRefused(
@@ -127,6 +127,15 @@ async def _resume(stream: DebateStream, config: Config) -> None:
     if stream.state.phase != "landed":
         limits = config.limits.model_dump() if raised else None
         await stream.record(Event("resumed", {"raised": raised, "limits": limits}), *stream.abandon_open())
+
+
+def _worded(changed: list[str], old: Config, new: Config) -> list[str]:
+    """The changes, with what was learned named by the option that brings it: its figures say nothing to a reader."""
+    others = [one for one in changed if not one.startswith(("learned:", "learned."))]
+    if len(others) == len(changed):
+        return changed
+    given = "is missing" if new.learned is None else "was not given then" if old.learned is None else "names others"
+    return [f"--learn-from (learned=): {given}", *others]
 
 
 def _first_round(session: Session) -> list[Prepared]:

@@ -192,3 +192,34 @@ def test_free_answers_show_what_the_letters_mean(cli: Cli, api_base: str) -> Non
     assert ran.code == 0
     assert "  o1  3  client" in ran.out
     assert "Failed" not in ran.out
+
+
+def test_a_policys_confidence_is_said_and_its_shares_are_not(cli: Cli, api_base: str) -> None:
+    """Would catch a share that reads as a probability: it is right far less often than it says."""
+    ran = cli(*ask(api_base, "says-A"), "--id", "d1", "--policy", "robust")
+    policy = cli("replay", "d1", "--json").json["content"]["policy"]
+    assert ran.code == 0 and "\n  A  client\n" in ran.out
+    assert f"Confidence: {policy['confidence']} (ranks, not calibrated), by policy robust\n" in ran.out
+    assert policy["shares"]["A"] != policy["confidence"] and policy["shares"]["A"] not in ran.out
+    assert "Confidence" not in cli(*ask(api_base, "says-A")).out
+
+
+def test_learning_from_earlier_debates(cli: Cli, api_base: str) -> None:
+    """Would catch a list taken for one id, silence about too few, a resume refused in figures, exit 1 for a typo."""
+    for name in ("d1", "d2", "d3"):
+        assert cli(*ask(api_base, "says-A"), "--id", name, "-q").code == 0
+    policy = [*ask(api_base, "says-A"), "--policy", "robust", "-q"]
+    listed = cli(*policy, "--id", "n1", "--learn-from", "d1,d2", "--learn-from", "d3")
+    assert listed.code == 0
+    assert listed.err == "madflow: --learn-from: 3 debates can teach the wrong thing about a seat; 10 are a start\n"
+    for others, said in (([], "is missing"), (["--learn-from", "d1"], "names others")):
+        refused = cli(*policy, "--id", "n1", *others)
+        assert refused.code == 2 and f"opened differently: --learn-from (learned=): {said}. Use" in refused.err
+    cli(*policy, "--id", "n2")
+    refused = cli(*policy, "--id", "n2", "--learn-from", "d1")
+    assert "opened differently: --learn-from (learned=): was not given then. Use" in refused.err
+    for ids, said in (("d1,nope", "--learn-from: this ledger has no debate 'nope'"), ("d1,,d2", "has an empty id")):
+        refused = cli(*policy, "--learn-from", ids)
+        assert (refused.code, refused.out) == (2, "") and said in refused.err
+    refused = cli(*policy, "--ledger", "new.db", "--learn-from", "d1")
+    assert refused.code == 2 and not Path("new.db").exists()

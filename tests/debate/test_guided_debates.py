@@ -184,3 +184,20 @@ async def test_a_debate_of_another_ledger_takes_nobodys_place(tmp_path: Path) ->
         with pytest.raises(ConfigError, match="'d1' is known and says something else"):
             past.add(states[1])
         assert past.debated("d1") == first == debated(ledger, "d1")
+
+
+async def test_a_ledger_is_learned_from_by_its_path(tmp_path: Path) -> None:
+    """Catches: a path that ends in AttributeError, or one that is not there and is made."""
+    path = tmp_path / "l.db"
+    with open_ledger(path) as ledger:
+        await run(debate_of(Counting({"s0": ["A"], "s1": ["A"], "s2": ["B"]}), ledger, "past", policy="reliable"))
+        expected, held = learn_from(ledger, "reliable", ["past"]), debated(ledger, "past")
+        assert learn_from(ledger, "reliable", ["past"]) == expected, "an open ledger stays open"
+    for given in (path, str(path)):
+        assert learn_from(given, "reliable", ["past"]) == expected
+        assert debated(given, "past") == held
+    with pytest.raises(LedgerError):
+        learn_from(tmp_path / "no.db", "reliable", ["past"])
+    assert not (tmp_path / "no.db").exists()
+    with pytest.raises(ConfigError, match="give open_ledger"):
+        Past(str(path))  # type: ignore[arg-type]
