@@ -40,6 +40,7 @@ from .strict_json import decode_json
 from .unified import PATCH_CHARS_MAX
 
 __all__ = [
+    "PROSE_CHARS_MAX",
     "REPLY_BYTES_MAX",
     "STAGES",
     "AssessReply",
@@ -64,6 +65,7 @@ __all__ = [
 ]
 
 REPLY_BYTES_MAX = 256 * 1024
+PROSE_CHARS_MAX = 40_000  # of a text that explains; escaped as JSON it still fits a reply
 _MARK = "\ufeff"
 
 # Characters nobody sees in an id: controls, soft hyphen, zero-width space, direction marks and overrides, word joiner
@@ -99,7 +101,7 @@ class _Open(PlanStep):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, defer_build=True)
 
 
-_Prose = Annotated[str, StringConstraints(max_length=40_000)]
+_Prose = Annotated[str, StringConstraints(max_length=PROSE_CHARS_MAX)]
 _Note = Annotated[str, StringConstraints(max_length=4_000)]
 _Id = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), AfterValidator(_visible)]
 _Answer = Annotated[

@@ -37,6 +37,7 @@ from ..core.messages import Agent
 from ..core.policies import POLICIES, Ask, Debated, Policy, Reliabilities, Said, leaders, learn_run, suspicions
 from ..core.proposal import Proposal
 from ..core.protocols.guided import debated_of
+from ..core.replies import PROSE_CHARS_MAX
 from ..core.topology import order
 from ..debate.run import hold
 from ..debate.setup import Debate
@@ -51,7 +52,7 @@ __all__ = ["ARMS", "Arm", "arm_named", "first_round", "learned_of", "run_arm"]
 
 _JUDGE: Final = "judge"
 _AT_ONCE: Final = 16
-_TOKENS_PER_CALL: Final = 200_000  # a recorded call costs nothing; the cap only has to be above every recorded text
+_TOKENS: Final = 10**12  # a recorded call costs nothing; the cap only has to be above all that a row may hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,8 @@ def first_round(policy: Policy, row: Row) -> Debated:
 
 
 def _as_held(said: Said) -> Said:
-    """A reply as the graph will have it: one that could not be read is an empty one there."""
-    return said if said.answer is not None else replace(said, text="")
+    """A reply as the graph will have it: one that could not be read is an empty one there, a very long one its end."""
+    return replace(said, text=_replayed(said.text) if said.answer is not None else "")
 
 
 async def _run_arm(arm: Arm, rows: Sequence[Row], ledger: Ledger, at_once: int) -> list[Outcome]:
@@ -185,7 +186,7 @@ def _debate(arm: Arm, row: Row, learned: Reliabilities | None, ledger: Ledger) -
         "id": row.fingerprint,
         "task": {"task_id": row.fingerprint, "question": row.prompt or row.task_id, "options": list(row.options)},
         "ledger": ledger,
-        "budget": Budget(tokens=calls * _TOKENS_PER_CALL, calls=calls),
+        "budget": Budget(tokens=_TOKENS, calls=calls),
     }
     model = _recorded(row)
     agents = [Agent(seat, model=model) for seat in seats]
@@ -210,7 +211,7 @@ def _recorded(row: Row) -> RecordedModel:
     prompts: dict[str, list[int]] = {}
     for seat in recording.debated.seats:
         said = [spoken.get(seat) for spoken in rounds]
-        texts[seat] = [one.text if one is not None and one.answer is not None else None for one in said]
+        texts[seat] = [_replayed(one.text) if one is not None and one.answer is not None else None for one in said]
         answers[seat] = [one.answer if one is not None else None for one in said]
         confidences[seat] = [one.confidence if one is not None else None for one in said]
         prompts[seat] = [recording.prompt_chars.get((number, seat), 0) for number in range(1, len(rounds) + 1)]
@@ -219,12 +220,19 @@ def _recorded(row: Row) -> RecordedModel:
     )
 
 
+def _replayed(text: str) -> str:
+    """A recorded text, or as much of its end as a reply may have: the answer beside it counts all the same."""
+    return text[-PROSE_CHARS_MAX:]
+
+
 def _judge(row: Row) -> Agent:
-    """One seat of the panel as the judge: its second reply, given after reading every first one."""
-    choice, text = "none", ""
-    if (found := _judging(row)) is not None:
-        choice, text = found.answer or "none", found.text
-    return Agent(_JUDGE, model=ScriptedModel({"*": {"reasoning": text, "choice": choice}}), role="judge")
+    """One seat of the panel as the judge: the answer of its second reply, given after reading every first one.
+
+    Nobody reads a judge's reasons, which may be longer than a scripted reply.
+    """
+    found = _judging(row)
+    choice = found.answer if found is not None else None
+    return Agent(_JUDGE, model=ScriptedModel({"*": {"choice": choice or "none"}}), role="judge")
 
 
 def _judging(row: Row) -> Said | None:
@@ -270,7 +278,7 @@ def _by_rule(row: Row, proposal: Proposal) -> tuple[Outcome, Debated, str | None
     if proposal.approved:
         tied = (str(decision.choice if row.options else proposal.content["answer_text"]),)
     else:
-        tied = leaders(seen.votes(len(seen.rounds)))
+        tied = leaders(seen.votes(max(1, len(seen.rounds))))
     backing = sum(answer in tied[:1] for answer in seen.votes(decision.rounds).values())
     made = Outcome(
         recording=row.recording,

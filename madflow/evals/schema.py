@@ -14,10 +14,11 @@ from typing import Any, Final, NoReturn
 from ..core.config import BALLOTS_MAX
 from ..errors import ConfigError
 
-__all__ = ["ROUNDS_MAX", "SEATS_MAX", "Agent", "Line", "checked"]
+__all__ = ["PROMPT_CHARS_MAX", "ROUNDS_MAX", "SEATS_MAX", "Agent", "Line", "checked"]
 
 SEATS_MAX: Final = BALLOTS_MAX
 ROUNDS_MAX: Final = 64
+PROMPT_CHARS_MAX: Final = 10**8
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ def _agent(one: _Fields, place: int) -> Agent:
         rounds=rounds,
         answers=one.items("answers", _answered),
         adversary=bool(one.get("adversary", bool, False)),
-        prompt_chars=one.items("prompt_chars", _count),
+        prompt_chars=one.items("prompt_chars", _chars),
         latency_ms=one.items("latency_ms", _count),
         tokens=one.items("tokens", _pair),
     )
@@ -235,6 +236,14 @@ def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
         raise ValueError(f"found {str(value)[:60]!r}, not a number from 0")
     return round(value)
+
+
+def _chars(value: Any) -> int:
+    """A prompt's length. A debate's budget has to be above all that its prompts come to, so each has a limit."""
+    count = _count(value)
+    if count > PROMPT_CHARS_MAX:
+        raise ValueError(f"found {count}, the limit is {PROMPT_CHARS_MAX} characters a prompt")
+    return count
 
 
 def _pair(value: Any) -> tuple[int, int]:
