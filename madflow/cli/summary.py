@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..core.markdown import other_claims
 from .text import clean, one_line
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = ["command_line", "count", "summary", "where_words"]
 _FINDINGS_MAX = 200
 _FILES_MAX = 50
 _STEPS_MAX = 50
+_UNHELD_MAX = 3
 
 
 def summary(
@@ -154,10 +156,7 @@ def _review(proposal: Proposal) -> list[str]:
     findings = list(content.get("findings") or ())
     title = "Findings" if content.get("verdict") else "Findings, not published"
     lines = ["", f"{title} ({len(findings)})"]
-    rows = [
-        (f"{one_line(str(f['file']), 120)}:{f['line']}", str(f["severity"]), _finding_text(f))
-        for f in findings[:_FINDINGS_MAX]
-    ]
+    rows = [row for finding in findings[:_FINDINGS_MAX] for row in _finding_rows(finding)]
     lines += _columns(rows) or ["  none"]
     if len(findings) > _FINDINGS_MAX:
         lines += [f"  and {len(findings) - _FINDINGS_MAX} more; --json has all"]
@@ -172,9 +171,32 @@ def _judged_pairs(judge: Mapping[str, Any]) -> list[str]:
     """What the judge of pairs was asked, and what came of it."""
     if not judge.get("pairs"):
         return []
-    said = f"{judge['same']} the same, {judge['different']} different, {judge['unsure']} unsure"
+    said = f"{judge['same']} the same, {judge['different']} different, {judge['unsure']} unsure{_unheld(judge)}"
     unread = f"not heard ({one_line(str(judge['unread']), 120)}): the words decided" if judge["unread"] else said
     return [f"  ({one_line(str(judge['agent']), 40)} on {judge['pairs']} pairs of findings in doubt: {unread})"]
+
+
+def _unheld(judge: Mapping[str, Any]) -> str:
+    """Which verdicts do not hold, and why."""
+    rows = list(judge.get("unheld") or ())
+    shown = "; ".join(
+        f"{one_line(str(row['file']), 120)}:{row['lines'][0]} and :{row['lines'][1]}: {one_line(str(row['why']), 120)}"
+        for row in rows[:_UNHELD_MAX]
+    )
+    more = f"; and {len(rows) - _UNHELD_MAX} more" if len(rows) > _UNHELD_MAX else ""
+    return f"; {judge['held']} hold, {len(rows)} do not ({shown}{more})" if rows else ""
+
+
+def _finding_rows(finding: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """A finding, and beneath it what other seats said of it that was merged into it."""
+    where = f"{one_line(str(finding['file']), 120)}:{finding['line']}"
+    quoted, more = other_claims(finding)
+    also = [
+        (f"  also line {said['line']}", one_line(str(said["agent"]), 64), one_line(str(said["text"]), 200))
+        for said in quoted
+    ]
+    counted = [("  also", "", f"{count(more, 'more claim')}; --json has all")] if more else []
+    return [(where, str(finding["severity"]), _finding_text(finding)), *also, *counted]
 
 
 def _finding_text(finding: Mapping[str, Any]) -> str:
@@ -184,6 +206,7 @@ def _finding_text(finding: Mapping[str, Any]) -> str:
     marks += (
         [f"patch {str((finding.get('patch') or {}).get('status')).replace('_', ' ')}"] if finding.get("patch") else []
     )
+    marks += [f"merged by {one_line(str(finding['merged_by']), 64)}"] if finding.get("merged_by") else []
     marks += ["quote not found"] if finding.get("verified") is False else []
     return one_line(str(finding["text"]), 200) + (f"  ({'; '.join(marks)})" if marks else "")
 

@@ -19,12 +19,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["MARKDOWN_CHARS_MAX", "block", "inline", "review_markdown", "span"]
+from .same import Remark, worth_quoting
+
+__all__ = ["MARKDOWN_CHARS_MAX", "block", "inline", "other_claims", "review_markdown", "span"]
 
 MARKDOWN_CHARS_MAX: Final = 256 * 1024
 """Characters of a whole document."""
 
 _ROWS_MAX: Final = 200
+_WEIGHED_MAX: Final = 200  # of the texts that a finding was raised in, so many are compared for what to quote
 _CONTROL: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f"
     "\u205f-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -90,8 +93,9 @@ def review_markdown(
         _coverage(content["coverage"]),
         ["## Tests", "", f"The plan runs {span(json.dumps(list(tests)))} last."] if tests else [],
     ]
-    details = [_finding(row) for row in findings]
-    refused = [_finding(row) for row in rejected]
+    lineage = "merge" in content  # the document of a ledger that was written without a rule keeps its bytes
+    details = [_finding(row, lineage) for row in findings]
+    refused = [_finding(row, lineage) for row in rejected]
     room = MARKDOWN_CHARS_MAX - sum(_size(part) for part in parts)
     told = [*_fitting("Findings in full", details, room // 2), *_fitting("Rejected findings", refused, room // 4)]
     sections = ["\n".join(part).strip("\n") for part in (*parts[:2], told, *parts[2:]) if part]
@@ -154,7 +158,36 @@ def _fitting(title: str, entries: Sequence[list[str]], room: int) -> list[str]:
     return lines
 
 
-def _finding(row: Mapping[str, Any]) -> list[str]:
+def other_claims(row: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], int]:
+    """Of the claims that a finding was merged from: those to quote beside its own text, and how many more there are.
+
+    At most two are quoted, each of another seat and in other words; see `core.same.worth_quoting`.
+    """
+    lineage = list(row.get("lineage") or ())
+    own = next((at for at, said in enumerate(lineage) if (said["text"], said["line"]) == (row["text"], row["line"])), 0)
+    ordered = [*lineage[own : own + 1], *lineage[:own], *lineage[own + 1 :]]
+    fresh: dict[str, Mapping[str, Any]] = {}
+    for said in ordered:
+        fresh.setdefault(str(said["text"]), said)
+    weighed = list(fresh.values())[:_WEIGHED_MAX]
+    remarks = [Remark(str(said["agent"]), str(said["text"])) for said in weighed]
+    quoted = [weighed[place] for place in worth_quoting(remarks, 0)] if len(weighed) > 1 else []
+    return quoted, max(0, len(lineage) - 1 - len(quoted))
+
+
+def _merged(row: Mapping[str, Any]) -> list[str]:
+    """What else the finding was raised as, and that a judge of pairs brought claims together."""
+    quoted, more = other_claims(row)
+    lines = [
+        f"- also reported by {span(str(said['agent']))} on line {said['line']}: {inline(str(said['text']), 1_000)}"
+        for said in quoted
+    ]
+    lines += [f"- {more} more {'claim' if more == 1 else 'claims'} in the proposal's lineage"] if more else []
+    lines += [f"- claims merged by {span(str(row['merged_by']))}"] if row.get("merged_by") else []
+    return lines
+
+
+def _finding(row: Mapping[str, Any], lineage: bool) -> list[str]:
     code = f" {span(str(row['code']), 100)}" if row["code"] else ""
     where = span(f"{row['file']}:{row['line']}")
     lines = [
@@ -171,6 +204,7 @@ def _finding(row: Mapping[str, Any]) -> list[str]:
     )
     lines += [f"- {row['status']}; votes of the other seats: {counted or 'none'}"]
     lines += [f"- raised by {', '.join(span(agent) for agent in row['raised_by'])}"]
+    lines += _merged(row) if lineage else []
     found = {True: "the quote is in the file", False: "the quote is not in the file"}.get(row["verified"])
     lines += [f"- {found}"] if found else []
     lines += [f"- note: {inline(str(row['note']), 500)}"] if row["note"] else []

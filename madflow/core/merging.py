@@ -111,7 +111,7 @@ class Compared:
 
     def unheld(self, judged: Mapping[Pair, bool]) -> Mapping[Pair, str]:
         """The pairs that a reader found to be one and that are not, each with what forbids it."""
-        return self._bound(judged)[1]
+        return self._bound(judged)[1] if any(judged.values()) else {}
 
     def _bound(self, judged: Mapping[Pair, bool]) -> tuple[Linkage, dict[Pair, str]]:
         different = {pair for pair, same in judged.items() if not same}

@@ -55,6 +55,7 @@ __all__ = [
     "pairs_in_doubt",
     "same_findings",
     "words",
+    "worth_quoting",
 ]
 
 ALIKE_MIN: Final = 0.18
@@ -234,8 +235,8 @@ def same_findings(
     if not 0 < alike <= 1:
         raise ConfigError(f"`alike` is above 0 and at most 1 (alike={alike}); fix it")
     close = likeness(remarks)
-    order = sorted(range(len(remarks)), key=lambda place: _canonical(remarks[place]))
-    rank = {place: number for number, place in enumerate(order)}
+    rank = _ranks(remarks)
+    order = sorted(rank, key=rank.__getitem__)
     pull, apart = _pull(remarks, close, judged or {})
     joined = average_linkage(
         len(remarks),
@@ -245,6 +246,15 @@ def same_findings(
     )
     groups = [_group(remarks, [order[number] for number in members], close, rank) for members in joined]
     return tuple(sorted(groups, key=lambda group: group.members))
+
+
+def worth_quoting(remarks: Sequence[Remark], told: int) -> tuple[int, ...]:
+    """What to quote beside the remark `told` of a group that is given, the most telling first (5 above).
+
+    At most `QUOTED_MAX` − 1, each of another reviewer, none in the words of another. Raises ConfigError as `likeness`.
+    """
+    group = _group(remarks, range(len(remarks)), likeness(remarks), _ranks(remarks), told)
+    return group.also
 
 
 def pairs_in_doubt(remarks: Sequence[Remark], *, alike: float = ALIKE_MIN, at_most: int = 50) -> tuple[Pair, ...]:
@@ -258,6 +268,12 @@ def pairs_in_doubt(remarks: Sequence[Remark], *, alike: float = ALIKE_MIN, at_mo
         if remarks[i].by != remarks[j].by and alike / 2 <= value <= 2 * alike and not _apart(remarks[i], remarks[j])
     )
     return tuple(pair for *_, pair in doubt[:at_most])
+
+
+def _ranks(remarks: Sequence[Remark]) -> dict[int, int]:
+    """Remarks by place, with their number in an order that does not depend on how they came."""
+    order = sorted(range(len(remarks)), key=lambda place: _canonical(remarks[place]))
+    return {place: number for number, place in enumerate(order)}
 
 
 def _counted(text: str) -> Counter[str]:
@@ -309,14 +325,18 @@ def _pull(
 
 
 def _group(
-    remarks: Sequence[Remark], members: Sequence[int], close: Mapping[Pair, float], rank: Mapping[int, int]
+    remarks: Sequence[Remark],
+    members: Sequence[int],
+    close: Mapping[Pair, float],
+    rank: Mapping[int, int],
+    told: int | None = None,
 ) -> Group:
     pairs = [pair for pair in combinations(sorted(members), 2) if remarks[pair[0]].by != remarks[pair[1]].by]
     central: dict[int, list[float]] = {place: [] for place in members}
     for i, j in pairs:
         central[i].append(close.get((i, j), 0.0))
         central[j].append(close.get((i, j), 0.0))
-    order = sorted(members, key=lambda place: (-math.fsum(central[place]), rank[place]))
+    order = sorted(members, key=lambda place: (place != told, -math.fsum(central[place]), rank[place]))
     shares = [close.get(pair, 0.0) for pair in pairs]
     cohesion = math.fsum(shares) / len(shares) if shares else 1.0
     return Group(tuple(sorted(members)), order[0], cohesion, _also(remarks, order, close))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from madflow.core.markdown import MARKDOWN_CHARS_MAX, inline, review_markdown
+from madflow.core.markdown import MARKDOWN_CHARS_MAX, inline, other_claims, review_markdown
 
 PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -58,7 +58,13 @@ def document(text: str, count: int = 1, **more: Any) -> str:
         "status": "accepted",
         "verified": True,
         "note": f"a{text}",
-        "raised_by": ["s1"],
+        "raised_by": ["s1", "s3"],
+        "lineage": [
+            {"agent": "s1", "line": 3, "text": f"a{text}"},
+            {"agent": "s3", "line": 4, "text": f"b{text}"},
+            {"agent": "s1", "line": 5, "text": f"c{text}"},
+        ],
+        "merged_by": "s4",
         "votes": {"eligible": 2, "accept": 1, "reject": 1, "abstain": 0, "invalid": 0, "missing": 0},
         "dissent": [{"agent": "s2", "decision": "reject", "notes": f"a{text}"}],
         "patch": {"text": f"a{text}", "by": "s1", "status": "left_out", "note": f"a{text}"},
@@ -70,6 +76,7 @@ def document(text: str, count: int = 1, **more: Any) -> str:
         "findings": [finding] * count,
         "rejected_findings": [finding] * count,
         "coverage": {"files": [row], "read": 0, "unread": 1},
+        "merge": {"rule": "same"},
     }
     vote = {"agent": "s1", "role": "critic", "decision": "approve", "notes": f"a{text}", "weight": 1}
     names = {"title": f"a{text}", "proposal_id": "d-p1", "rule": "majority"}
@@ -111,6 +118,41 @@ def test_inline_reads_as_what_was_said(text: str) -> None:
     tokens = PARSER.parse(f"x {inline(text)} x")
     seen = " ".join("".join(inner.content for inner in tokens[1].children or ()).split())
     assert seen == " ".join(f"x {text} x".split())
+
+
+def said(agent: str, line: int, text: str) -> dict[str, Any]:
+    return {"agent": agent, "line": line, "text": text}
+
+
+def test_what_a_finding_was_merged_from_is_told() -> None:
+    """Would catch a merged claim whose words stand nowhere in the document, and a merge by a model that is not told."""
+    made = document("b")
+    assert "- also reported by `s3` on line 4: bb" in made
+    assert "- 1 more claim in the proposal's lineage" in made
+    assert "- claims merged by `s4`" in made
+
+
+def test_what_is_quoted_is_of_other_seats_in_other_words_and_bounded() -> None:
+    """Would catch a finding's own words quoted again, one seat twice, more than two, claims nobody counts."""
+    lock = ["the lock is held while it sleeps", "it sleeps with the lock held", "lock held in sleep: writers wait"]
+    row = {
+        "text": lock[1],
+        "line": 7,
+        "lineage": [
+            said("a", 7, lock[0]),
+            said("b", 7, lock[1]),
+            said("c", 7, lock[1]),
+            said("d", 8, lock[2]),
+            said("e", 9, "the sleep holds the lock, writers wait"),
+        ],
+    }
+    quoted, more = other_claims(row)
+    assert len({claim["agent"] for claim in quoted} - {"b", "c"}) == 2
+    assert len({claim["text"] for claim in quoted} - {lock[1]}) == 2
+    assert more == 2
+    many = [said(f"s{number}", 7, f"claim {number}") for number in range(600)]
+    assert (len(other_claims({**row, "lineage": many})[0]), other_claims({**row, "lineage": many})[1]) == (2, 597)
+    assert other_claims({**row, "lineage": row["lineage"][1:2]}) == ([], 0)
 
 
 def test_the_document_is_bounded_and_says_what_it_leaves_out() -> None:

@@ -127,13 +127,53 @@ async def test_a_judge_joins_and_parts_and_is_paid_for(ledger: SqliteLedger) -> 
     judge = Heard()
     made = await landed(review(ledger, judge))
     assert findings(made) == BY_JUDGE
-    assert told(made) == {"agent": "j", "pairs": 2, "same": 1, "different": 1, "unsure": 0, "unread": ""}
+    counts = {"pairs": 2, "same": 1, "different": 1, "unsure": 0, "held": 2}
+    assert told(made) == {"agent": "j", "unread": "", "unheld": [], **counts}
     assert len(judge.asked) == 1
     assert "(j on 2 pairs of findings in doubt: 1 the same, 1 different, 0 unsure)" in summary(made)
     spent = (made.usage or {})["by_purpose"]["same"]
     assert spent["calls"] == 1
     assert spent["prompt_tokens"] > 0 < spent["output_tokens"]
     assert [vote.agent for vote in made.votes] == list("abcd")  # a judge holds no ballot
+    assert replay(ledger, "r1") == made
+
+
+def rows(proposal: Proposal) -> dict[str, dict[str, Any]]:
+    """The published findings by who raised them."""
+    return {"".join(row["raised_by"]): row for row in proposal.to_json()["content"]["findings"]}
+
+
+async def test_who_reads_the_review_sees_what_was_merged_and_by_whom(ledger: SqliteLedger) -> None:
+    """Catches a document and a summary in which a merged claim's words are nowhere, nor that a model merged them."""
+    made = await landed(review(ledger))
+    told_by = {seats: row.get("merged_by") for seats, row in rows(made).items()}
+    assert told_by == {"ab": "j", "c": None, "d": None}
+    document = str(made.to_json()["plan"][0]["content"])
+    for text in (text for claims in SAID.values() for _, text in claims):
+        assert text in document
+        assert text in summary(made)
+    assert document.count("claims merged by `j`") == 1
+    assert "also reported by `a`" in document or "also reported by `b`" in document
+    assert "(merged by j)" in summary(made)
+    unjudged = await landed(review(ledger, same_judge="", id="r2"))
+    document = str(unjudged.to_json()["plan"][0]["content"])
+    assert "claims merged by" not in document
+    assert "also reported by" in document  # c and d, by the words
+
+
+async def test_a_verdict_that_cannot_hold_is_told(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a verdict that a veto overrules without a word: two claims of one seat, by way of another's."""
+    monkeypatch.setitem(SAID, "a", ((10, "the cache is never emptied"), (11, "entries stay for ever")))
+    judge = Heard(whole((1, False), (2, True), (3, True)))
+    made = await landed(review(ledger, judge))
+    assert (told(made)["same"], told(made)["held"]) == (2, 2)
+    (unheld,) = told(made)["unheld"]
+    assert unheld["why"] == "two claims of a"
+    assert sorted(unheld) == ["file", "lines", "pair", "why"]
+    pair = judge.asked[0].view.subject["pairs"][unheld["pair"] - 1] if judge.asked[0].view else {}
+    assert unheld["lines"] == [pair["one"]["line"], pair["two"]["line"]]
+    assert "; 2 hold, 1 do not (x.py:10 and :1" in summary(made)
+    assert "two claims of a)" in summary(made)
     assert replay(ledger, "r1") == made
 
 
@@ -157,7 +197,8 @@ async def test_where_nothing_is_in_doubt_nobody_is_asked(ledger: SqliteLedger) -
     judge = Heard()
     made = await landed(review(ledger, judge, said_by="ac"))
     assert judge.requests == []
-    assert told(made) == {"agent": "j", "pairs": 0, "same": 0, "different": 0, "unsure": 0, "unread": ""}
+    counts = {"pairs": 0, "same": 0, "different": 0, "unsure": 0, "held": 0}
+    assert told(made) == {"agent": "j", "unread": "", "unheld": [], **counts}
 
 
 async def test_what_the_judge_is_shown(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:

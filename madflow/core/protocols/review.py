@@ -40,7 +40,7 @@ from ..stopping import Stop
 from ..suggestions import Suggested, limit_patches, suggested_steps
 from ..topology import labels
 from .base import MOTION, ByRule, final_outcome, poll_outcome, seats_ask
-from .review_merge import merge_record, merged_claims, same_stage
+from .review_merge import joined_by_judge, merge_record, merged_claims, same_stage
 from .review_plan import plan_parts
 
 __all__ = ["ReviewProtocol"]
@@ -237,11 +237,12 @@ class ReviewProtocol(ByRule):
         languages = {agent: self.languages(state, agent) for agent in shown}
         published = [row for row in judged if row.published]
         steps, patches = suggested_steps(judged, self.finding_votes(state), state.config.electorate)
+        merged_by = self._merged_by(state)
         content = {
             "question": state.config.task.question,
             "verdict": verdict(judged) if outcome.result == "approved" else None,
-            "findings": [_row(row, patches) for row in published],
-            "rejected_findings": [_row(row, patches) for row in judged if not row.published],
+            "findings": [_row(row, patches, merged_by) for row in published],
+            "rejected_findings": [_row(row, patches, merged_by) for row in judged if not row.published],
             "coverage": coverage(state.config.task, languages, shown=shown, left_out=skipped),
             **self._merge_told(state),
         }
@@ -264,6 +265,14 @@ class ReviewProtocol(ByRule):
             return {}
         told = merge_record(state, found, self.claims(state, found), len(self.findings(state)))
         return {"merge": told} if told else {}
+
+    def _merged_by(self, state: State) -> dict[str, str]:
+        """By finding: the judge of pairs that brought claims of it together."""
+        found = self.find_stage(state)
+        if found is None:
+            return {}
+        joined = joined_by_judge(state, found, self.claims(state, found), self.findings(state))
+        return dict.fromkeys(joined, state.config.merge.judge)
 
     def _publishing_votes(self, state: State, box: BallotBox) -> list[dict[str, Any]]:
         """Each seat's ballot on publishing the review, as its document tells it."""
@@ -295,7 +304,7 @@ def _raised(state: State, ask: Ask, answer: Answer) -> tuple[Raised, ...]:
     return check_claims(state.config.task, ask.agent, claims, answer.facts.get("patches"))
 
 
-def _row(judged: Judged, patches: Mapping[str, Suggested]) -> dict[str, Any]:
+def _row(judged: Judged, patches: Mapping[str, Suggested], merged_by: Mapping[str, str]) -> dict[str, Any]:
     finding = judged.finding
     suggested = patches.get(finding.id)
     patch = {
@@ -318,6 +327,7 @@ def _row(judged: Judged, patches: Mapping[str, Suggested]) -> dict[str, Any]:
         "note": finding.note,
         "raised_by": list(finding.raised_by),
         "lineage": [item.model_dump(mode="json", exclude=_LINEAGE) for item in finding.lineage],
+        **({"merged_by": merged_by[finding.id]} if finding.id in merged_by else {}),
         "votes": judged.tally,
         "unable": list(judged.unable),
         "dissent": [vote.model_dump(mode="json", exclude={"patch"}) for vote in judged.dissent],

@@ -8,16 +8,18 @@ resume hold for it; it is none of the landing's, so that a debate that runs out 
 sees no pair with a claim of its own, and not who raised which.
 
 A reply counts as a whole or not at all: it names every pair that was shown exactly once. Where it does not, does not
-come, or comes too late, the words decide every pair.
+come, or comes too late, the words decide every pair. Of a reply that counts, what the merge's vetoes keep apart stays
+apart (`core.merging` has the order of precedence).
 
 A review of the rule `same` tells of it in `content.merge`: how many claims became how many findings, how many found no
-room to be compared, and what the judge said or why it was not heard. One of the rule `overlap` tells nothing: ledgers
-that were written without a rule fold to the bytes they had.
+room to be compared, and what the judge said, how many of its verdicts hold, which do not and why; or why it was not
+heard. A finding whose claims a verdict brings together names the judge. A review of the rule `overlap` tells nothing:
+ledgers that were written without a rule fold to the bytes they had.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ..findings import Finding, Raised, merge
@@ -25,7 +27,7 @@ from ..linkage import Pair
 from ..merging import Compared, compare
 from ..state import Ask, Closed, Stage, State
 
-__all__ = ["PAIR_TEXT_CHARS_MAX", "merge_record", "merged_claims", "same_stage"]
+__all__ = ["PAIR_TEXT_CHARS_MAX", "joined_by_judge", "merge_record", "merged_claims", "same_stage"]
 
 PAIR_TEXT_CHARS_MAX: Final = 1_000
 """How much of a claim's text, and of its quote, a judge of pairs is shown."""
@@ -35,8 +37,7 @@ def merged_claims(state: State, found: Closed, raised: Sequence[Raised]) -> tupl
     """The findings that the claims of a closed stage come to."""
     if state.config.merge.rule == "overlap":
         return merge(raised)
-    judged, _ = _judged(state, found, raised)
-    return _compared(state, found, raised).findings({pair: same for pair, same in judged.items() if same is not None})
+    return _compared(state, found, raised).findings(_verdicts(state, found, raised))
 
 
 def same_stage(state: State, found: Closed, raised: Sequence[Raised]) -> Stage | None:
@@ -63,6 +64,7 @@ def merge_record(state: State, found: Closed, raised: Sequence[Raised], findings
     if config.judge:
         judged, unread = _judged(state, found, raised)
         said = list(judged.values())
+        unheld = _unheld(state, found, raised)
         told["judge"] = {
             "agent": config.judge,
             "pairs": len(_pairs(state, found, raised)),
@@ -70,8 +72,38 @@ def merge_record(state: State, found: Closed, raised: Sequence[Raised], findings
             "different": said.count(False),
             "unsure": said.count(None),
             "unread": unread,
+            "held": len(_verdicts(state, found, raised)) - len(unheld),
+            "unheld": unheld,
         }
     return told
+
+
+def joined_by_judge(
+    state: State, found: Closed, raised: Sequence[Raised], findings: Iterable[Finding]
+) -> frozenset[str]:
+    """The ids of the findings that hold two claims which the judge called the same."""
+    if state.config.merge.rule == "overlap":
+        return frozenset()
+    compared, verdicts = _compared(state, found, raised), _verdicts(state, found, raised)
+    unheld = compared.unheld(verdicts)
+    held = {compared.claims[i][0] for (i, j), same in verdicts.items() if same and (i, j) not in unheld}
+    return frozenset(finding.id for finding in findings if not held.isdisjoint(finding.lineage))
+
+
+def _verdicts(state: State, found: Closed, raised: Sequence[Raised]) -> dict[Pair, bool]:
+    """What the judge said of each pair on which it was sure."""
+    judged, _ = _judged(state, found, raised)
+    return {pair: same for pair, same in judged.items() if same is not None}
+
+
+def _unheld(state: State, found: Closed, raised: Sequence[Raised]) -> list[dict[str, Any]]:
+    """The verdicts that do not hold: which pair, where its claims stand, and what forbids it."""
+    compared, pairs = _compared(state, found, raised), _pairs(state, found, raised)
+    rows = []
+    for pair, why in compared.unheld(_verdicts(state, found, raised)).items():
+        one, two = (compared.claims[place][0] for place in pair)
+        rows.append({"pair": pairs.index(pair) + 1, "file": one.file, "lines": [one.line, two.line], "why": why})
+    return sorted(rows, key=lambda row: row["pair"])
 
 
 def _compared(state: State, found: Closed, raised: Sequence[Raised]) -> Compared:
