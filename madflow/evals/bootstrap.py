@@ -7,6 +7,11 @@ hard cancels out. The interval is between the percentiles of the drawn values (B
 to the Bootstrap", 1993, ch. 13; clusters: A. C. Cameron, D. L. Miller, "A practitioner's guide to cluster-robust
 inference", J. Human Resources 50, 2015). With few questions it is too narrow; below 2 there is none.
 
+A share of exactly 0 or 1 is the same in every draw, which would leave an interval of no width. For shares
+(`share=True`) the other end is then the exact one-sided bound over the n questions that count: 1 − α^(1/n), or α^(1/n)
+below 1, about 3 / n for 95 % (C. Clopper, E. Pearson, Biometrika 26, 1934; the rule of three). It bounds the share of
+questions with any such case, and so, where questions weigh alike, the share itself.
+
 A draw whose denominator is zero has no value and is drawn again; more than half of them, and there is no interval.
 
 Measures of the same number of questions share their draws, which are remembered as far as a bound on memory allows:
@@ -18,7 +23,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice
 from operator import itemgetter
@@ -80,15 +85,29 @@ def total(items: Iterable[Item]) -> float:
     return _ratio(math.fsum(item.part for item in known), math.fsum(item.whole for item in known))
 
 
-def estimate(items: Iterable[Item], *, seed: int = 0, draws: int = DRAWS, level: float = LEVEL) -> Interval:
+def estimate(
+    items: Iterable[Item], *, seed: int = 0, draws: int = DRAWS, level: float = LEVEL, share: bool = False
+) -> Interval:
     """A measure with its interval.
+
+    Args:
+        share: 0 ≤ part ≤ whole in every item, by chance and not by construction: at 0 and 1 the bound is exact.
 
     Raises:
         ConfigError: draws outside 1 to 100,000, or a level not strictly between 0 and 1.
     """
     sums = _sums(items)
     questions = sorted(sums)
-    return _interval(len(questions), _ratios([sums[question] for question in questions]), seed, draws, level)
+    found = _interval(len(questions), _ratios([sums[question] for question in questions]), seed, draws, level)
+    return _bounded(found, sum(whole > 0 for _, whole in sums.values())) if share else found
+
+
+def _bounded(found: Interval, counting: int) -> Interval:
+    """The interval of a share, with the exact bound where no draw can differ. `counting`: questions with a case."""
+    if math.isnan(found.low) or found.value not in (0.0, 1.0):
+        return found
+    reach = (1 - found.level) ** (1 / counting)
+    return replace(found, low=reach) if found.value else replace(found, high=1 - reach)
 
 
 def difference(

@@ -291,7 +291,7 @@ def _measures(suite: Suite, group: dict[str, str], held: Mapping[str, Sequence[H
 
 
 def _item_measure(group: dict[str, str], arm: str, name: str, items: Sequence[Item]) -> Measured:
-    interval = estimate(items, seed=SEED)
+    interval = estimate(items, seed=SEED, share=name == "swap_consistency")
     return Measured(group=group, arm=arm, measure=name, n=len(items), questions=interval.questions, **figures(interval))
 
 

@@ -83,7 +83,7 @@ def measure_named(text: str) -> Measure:
         raise ConfigError(f"measure {text!r}: {argument!r} is no {kind.__name__ if kind else ''}; fix it") from error
     if name in _STATISTICS:
         return Measure(text, of, None, bound)
-    return Measure(text, of, bound, partial(_ratio, bound))
+    return Measure(text, of, bound, partial(_ratio, bound, name not in _NO_SHARES))
 
 
 def _within(text: str, name: str, argument: float) -> float:
@@ -121,8 +121,10 @@ def _unanimous(debated: Debated, number: int) -> bool:
     return len(answers) == 1 and None not in answers
 
 
-def _ratio(items: Callable[[Sequence[Any]], list[Item]], cases: Sequence[Any], seed: int, draws: int) -> Interval:
-    return estimate(items(cases), seed=seed, draws=draws)
+def _ratio(
+    items: Callable[[Sequence[Any]], list[Item]], share: bool, cases: Sequence[Any], seed: int, draws: int
+) -> Interval:
+    return estimate(items(cases), seed=seed, draws=draws, share=share)
 
 
 def _clusters(cases: Sequence[tuple[str, Any]]) -> dict[str, list[Any]]:
@@ -278,6 +280,9 @@ _BOUNDS: Final[Mapping[str, tuple[str, int, int]]] = {
     "latency_ms": ("a percentile", 0, 100),
 }
 """Name to: what its argument is, the least and the greatest. Arguments of all others are rounds."""
+
+_NO_SHARES: Final = frozenset({"brier", "calls", "gain", "oracle_gap", "rounds", "token_share", "tokens"})
+"""Ratios of sums that are no share of cases: of these 0 or 1 can be so by construction, or is no bound."""
 
 _STATISTICS: Final = frozenset(
     {

@@ -161,7 +161,7 @@ class Scorer:
         return figure.n, figure.interval
 
     def _ratio(self, items: list[Item]) -> tuple[int, Interval] | None:
-        return (len(items), estimate(items, seed=self._seed)) if items else None
+        return (len(items), estimate(items, seed=self._seed, share=True)) if items else None
 
     def _adversary_loss(self, group: Group, arm: str) -> tuple[int, Interval] | None:
         clean_too = any((one.label, one.condition) == (group.label, _CLEAN) for one in self._groups)
@@ -220,7 +220,7 @@ class Scorer:
         for number in range(1, min(self._suite.rounds, held) + 1):
             for name, items in round_measures(recordings, number).items():
                 if items:
-                    interval = estimate(items, seed=self._seed)
+                    interval = estimate(items, seed=self._seed, share=True)
                     found.append(RoundMeasured(group=group.key, round=number, measure=name, **figures(interval)))
         return found
 

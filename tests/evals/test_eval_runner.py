@@ -66,7 +66,7 @@ def test_figures_are_those_of_the_metrics(folder: Path, tmp_path: Path) -> None:
     for measured in found.measures:
         condition = measured.group["condition"]
         if measured.measure == "accuracy":
-            expected = estimate(metrics.accuracy(made[measured.arm, condition]))
+            expected = estimate(metrics.accuracy(made[measured.arm, condition]), share=True)
             assert (measured.value, measured.low, measured.high) == (expected.value, expected.low, expected.high)
             assert measured.n == 6
         if measured.measure == "adversary_loss":

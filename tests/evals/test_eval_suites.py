@@ -1,5 +1,6 @@
 """Suites that ship can be used as they are; a suite that cannot be is refused with its file and field."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,20 @@ def test_figures_that_an_arm_is_missing_for_are_noted(tmp_path: Path) -> None:
     found = run_suites([suite], [folder], tmp_path / "out")[0].results
     assert {one.group["data"] for one in found.measures} == {"all"}
     assert found.notes == ("No swap_consistency:vote on data some: its arms leave out vote.",)
+
+
+def test_the_documented_suite_has_every_key(tmp_path: Path) -> None:
+    """Catches: a key that can be given and stands in no example, and an example that cannot be loaded."""
+    text = (Path(__file__).parents[2] / "docs/reference/suites.md").read_text(encoding="utf-8")
+    body = text.split("```toml file=mine.toml\n", 1)[1].split("```", 1)[0]
+    path = tmp_path / "mine.toml"
+    path.write_text(body, encoding="utf-8")
+    assert set(tomllib.loads(body)) == set(Suite.model_fields)
+    check_suite(load_suite(path))
+
+
+def test_one_file_is_a_group_of_its_own() -> None:
+    """Catches: a target on a file that is unmeasured because the others are not there; a group that is there twice."""
+    data = Data(label="made", files=("made-*",), each=True)
+    assert [g.label for g in data.groups({"made-a": 1}, ("vote",))] == ["made", "made-a"]
+    assert [g.label for g in Data(label="made-a", files=("made-a",), each=True).groups({"made-a": 1}, ())] == ["made-a"]

@@ -120,3 +120,21 @@ def test_memory_does_not_grow_with_the_draws(monkeypatch: pytest.MonkeyPatch) ->
         tracemalloc.stop()
         bootstrap._draws.cache_clear()
     assert most < 3_000_000
+
+
+def test_a_share_of_nothing_or_all_has_an_exact_bound() -> None:
+    """Catches: an interval of no width, which says that what was never seen cannot be; questions without a case."""
+    for n in (2, 20, 300):
+        all_right = [Item(f"q{number}", 1.0) for number in range(n)]
+        found = estimate(all_right, share=True)
+        assert found.high == 1 and found.low**n == pytest.approx(0.05)
+        none = [Item(one.question, 0.0) for one in all_right]
+        blank = [Item(f"blank{number}", 0.0, 0.0) for number in range(n)]
+        mirrored = estimate([*none, *none, *blank], share=True)
+        assert mirrored.low == 0 and mirrored.high == pytest.approx(1 - found.low)
+        plain = estimate(all_right)
+        assert (plain.low, plain.high) == (1, 1)
+    assert estimate(all_right[:20], share=True).low == pytest.approx(0.8609, abs=1e-4)
+    mixed = [*all_right, Item("q0", 0.0)]
+    assert estimate(mixed, share=True) == estimate(mixed)
+    assert math.isnan(estimate(all_right[:1], share=True).low), "one question has no interval"
