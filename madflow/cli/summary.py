@@ -109,9 +109,10 @@ def _headline(proposal: Proposal) -> str:
 
 def _answer(proposal: Proposal) -> list[str]:
     options, policy = proposal.content.get("options") or (), proposal.content.get("policy") or {}
-    scores = {} if policy else proposal.decision.tally.scores  # a policy's shares are no probabilities that hold
+    scores = proposal.decision.tally.scores
     rows = [(one_line(str(o["id"]), 24), str(scores.get(o["id"], "0")), one_line(str(o["text"]), 120)) for o in options]
-    lines = ["", "Options", *_columns([(row[0], row[2]) if policy else row for row in rows])] if rows else []
+    shown = [(row[0], row[2]) if policy else row for row in rows]  # a policy's shares are no probabilities that hold
+    lines = ["", "Options", *_columns(shown)] if shown else []
     if policy:
         by = f"by policy {one_line(str(policy['name']), 60)}" + (", which abstains" if policy["abstained"] else "")
         lines += ["", f"Confidence: {one_line(str(policy['confidence']), 24)} (ranks, not calibrated), {by}"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,14 @@ def test_measures_that_are_functions_of_all_cases() -> None:
     found = measure_named("calibration_error").figure(made(), draws=5).interval.value
     assert found == pytest.approx(metrics.calibration_error(pairs))
     assert math.isnan(measure_named("latency_ms:50").figure(RECORDINGS, draws=5).interval.value)
+
+
+def test_what_is_no_share_has_no_exact_bound() -> None:
+    """Catches: "at least 0.9 rounds" for an arm that always has one, and a bound missing where there is one."""
+    once = [replace(one, rounds=1, abstained=False) for one in made()]
+    rounds, abstentions = (measure_named(name).figure(once).interval for name in ("rounds", "abstentions"))
+    assert (rounds.low, rounds.value, rounds.high) == (1, 1, 1)
+    assert abstentions.low == abstentions.value == 0 < abstentions.high
 
 
 def test_curves_are_of_one_round_and_the_step_after_it() -> None:

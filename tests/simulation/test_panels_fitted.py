@@ -71,7 +71,7 @@ class Recorded:
 def test_elimination_and_newton_against_known_answers() -> None:
     """Catches a pivot, a sign or a derivative that is wrong: every fitted weight would be."""
     assert solve([[0, 2], [3, 1]], [4, 11]) == pytest.approx([3, 2])
-    with pytest.raises(ConfigError, match="singular.*leave out"):
+    with pytest.raises(ConfigError, match=r"singular.*leave out"):
         solve([[1, 1], [1, 1]], [1, 2])
     offered = ((0.0, (1.0, 0.0)), (math.log(2), (0.0, 1.0)), (0.0, (0.0, 0.0)))
     shares = (0.5, 0.3, 0.2)
@@ -207,7 +207,8 @@ def test_a_suite_measures_the_worst_half_and_the_null() -> None:
     second = {one.question for one in halves([Held(("AAA",), question=name) for name in names])[1]}
     recorded = [Held(("BBB",) if name in second else ("AAA",), question=name) for name in names]
     target = Target(name="t", data="d", arm="simulated", measure="deviation_max", target="<= 0.02")
-    suite = Suite(name="s", title="s", source="simulator", target=(target,))
+    absent = target.model_copy(update={"data": "absent"})
+    suite = Suite(name="s", title="s", source="simulator", target=(target, absent))
     group = Group(label="d", files=(), condition="", rows_per_run=None, arms=())
     scored = simulations(suite, [(group, recorded)], 1, 1, debates=200).scored  # type: ignore[list-item]
     values = {(one.group.get("half", ""), one.arm, one.measure): one.value or 0.0 for one in scored.measures}
@@ -220,7 +221,7 @@ def test_a_suite_measures_the_worst_half_and_the_null() -> None:
     assert [values[half, "copied", "accuracy:1"] for half in "12"] == [0, 1]
     assert values["1", "simulated", "accuracy:1"] < 0.1 < 0.9 < values["2", "simulated", "accuracy:1"]
     assert {one.questions for one in scored.measures if "half" in one.group} == {15}
-    assert [one.met for one in scored.targets] == [False]
+    assert [(one.met, one.n, one.why) for one in scored.targets] == [(False, 30, ""), (None, None, "no data")]
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:
