@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,8 +37,9 @@ DIFF_BYTES_MAX: Final = 64 * 1024 * 1024
 @click.option(
     "--merge",
     type=click.Choice(["same", "overlap"]),
-    default="same",
-    help="How claims become findings: by what they say, or by words in common on lines at most two apart.",
+    default=None,
+    help="How claims become findings: by what they say, or by words in common on lines at most two apart "
+    "(default: same; a resume goes on as it began).",
 )
 @click.option(
     "--same-judge",
@@ -54,22 +56,25 @@ def command(diff: str, root: str | None, fail_on: str | None, **shared: Any) -> 
     that is published has a plan: write the review, apply the accepted patches (with --root), run the test. `madflow
     commit` carries it out.
     """
+    from ..debate.setup import build_config, prompts_of
     from ..review.api import review_debate
 
     plan = {
         "review_file": shared.pop("review_file"),
         "fix": not shared.pop("no_fix"),
         "test": _words(shared.pop("test")),
-        "merge": shared.pop("merge"),
+        "merge": shared.pop("merge") or "",
         "same_judge": shared.pop("same_judge"),
     }
     options = RunOptions(**shared)
     options.check()
     tree = None if root is None else check_root(root)
     text, crew = _read(diff), _crew(options)
+    debate = review_debate(text, root=tree, crew=crew, **plan, **options.debate_fields())
+    build_config(debate, debate.id or "review", crew, prompts_of(crew, "review"))  # refused before a ledger is made
     ledger = open_for_writing(ledger_path(options.ledger, tree or Path()))
     try:
-        debate = review_debate(text, root=tree, crew=crew, ledger=ledger, **plan, **options.debate_fields())
+        debate = replace(debate, ledger=ledger)
         if tree is None and all(str(agent.model).startswith("analyser:") for agent in crew.agents):
             note("no --root: of changed files only the diff is known, so analysers read new files alone; give --root")
         return run_debate(debate, options, ledger, fail_on or "")

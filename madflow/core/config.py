@@ -226,8 +226,8 @@ class Config(Frozen):
         return next((seat for seat in self.seats if seat.role == role), None)
 
     def identity(self) -> dict[str, Any]:
-        """What a resume must match: everything but the limits, the edition, and what the tree held at the opening.
-        Panel order does not count."""
+        """What a resume must match: everything but the limits, the edition, what the tree held at the opening, and
+        the prompt of a judge of pairs where there is none. Panel order does not count."""
         hidden: Any = {
             "limits": True,
             "edition": True,
@@ -236,10 +236,13 @@ class Config(Frozen):
             "review_plan": {"before": True},
         }
         data = self.model_dump(mode="json", exclude=hidden)
+        if not self.merge.judge:  # its words reach nobody
+            data["prompts"] = {name: digest for name, digest in self.prompts.items() if not name.endswith(_PAIRS)}
         data["seats"] = {seat.agent: seat.model_dump(mode="json", exclude={"agent"}) for seat in self.seats}
         return data
 
 
+_PAIRS: Final = "/same.md"  # the prompt of a judge of pairs
 _RESERVED = ("abstain", "invalid", "missing", "none")  # what becomes of ballots, and of a judge's or a human's word
 
 

@@ -106,7 +106,7 @@ async def open_session(
     if observer is not None:
         stream.observers.append(observer)
     if known:
-        await _resume(stream, config)
+        await _resume(stream, config, merge_given=bool(debate.merge))
     else:
         prepared = _first_round(session)
         keys, reserved = reserve_first_attempts(session, prepared)
@@ -115,8 +115,11 @@ async def open_session(
     return session
 
 
-async def _resume(stream: DebateStream, config: Config) -> None:
+async def _resume(stream: DebateStream, config: Config, *, merge_given: bool) -> None:
+    """`merge_given`: whether the caller names the merge rule; otherwise the recorded one holds on."""
     old = stream.state.config
+    if not merge_given:
+        config = config.model_copy(update={"merge": config.merge.model_copy(update={"rule": old.merge.rule})})
     changed = _worded(changes(old.identity(), config.identity()), old, config)
     if changed:
         listed = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")

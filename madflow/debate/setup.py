@@ -27,13 +27,14 @@ from ..core.stopping import DEFAULT_STOP
 from ..crews import Crew, load_crew
 from ..errors import ConfigError, TaskError
 from ..ports import ModelClient
-from ..prompts import Prompts
+from ..prompts import Prompts, nearest
 from .session import Verify
 
 __all__ = ["Debate", "build_clients", "build_config", "crew_of", "prompts_of", "read_task", "root_of"]
 
 ANALYSER = "analyser:"
 TASK_BYTES_MAX = 4 * 1024 * 1024
+_MERGES = ("overlap", "same")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,8 @@ class Debate:
         root: the tree that the debate is about: evidence is checked against it, a plan is pinned to what its files
             hold, and a review's patches are tried on it. None: nothing is read.
         verify: the app's own check of a reply; its facts are recorded beside those of the root.
-        merge: for a review, how claims become findings: "same" (by what they say; where empty) or "overlap" (words in
-            common on lines at most two apart).
+        merge: for a review, how claims become findings: "same" (by what they say) or "overlap" (words in common on
+            lines at most two apart). Where empty: "same", and for a resume what was recorded.
         same_judge: for a review, the seat that is asked, before the vote, which claims say the same where the words
             leave that in doubt; best one that raises none, such as a judge. Where empty the words decide.
         review_file: for a review, where its plan writes it, beneath the root; `reviews/<id>.md` where empty.
@@ -261,6 +262,9 @@ def _merge(debate: Debate, crew: Crew, protocol: str) -> dict[str, str]:
         if given:
             raise ConfigError(f"{', '.join(given)} goes with a review; the protocol is {protocol}: leave it out")
         return {}
+    if debate.merge not in ("", *_MERGES):
+        hint = nearest(str(debate.merge), _MERGES)
+        raise ConfigError(f"unknown merge rule {debate.merge!r}{hint}; merge is one of {', '.join(_MERGES)}")
     judge = next((agent for agent in crew.agents if agent.id == debate.same_judge), None)
     if judge is not None and _analyser_languages(judge.model) is not None:
         raise ConfigError(

@@ -16,7 +16,7 @@ from ..core.messages import Task
 from ..crews import Crew, load_crew
 from ..debate.setup import Debate
 from ..errors import ConfigError
-from ..prompts import find_prompts, read_beneath
+from ..prompts import find_prompts, nearest, read_beneath
 from .diff import read_diff
 from .parts import PART_CHARS_MIN, split
 
@@ -34,7 +34,7 @@ _PARTS_MAX = 64
 def review_debate(
     diff: str | bytes,
     *,
-    root: Path | None = None,
+    root: str | Path | None = None,
     crew: str | Path | Crew | None = None,
     models: Sequence[str] = (),
     question: str = "",
@@ -58,15 +58,23 @@ def review_debate(
     elif models:
         raise ConfigError("models are dealt when a crew is loaded; give them to load_crew, or give the crew's name")
     agents = options.get("agents") or crew.agents
+    judge = options.get("same_judge", "")
+    if judge and judge not in {agent.id for agent in agents}:
+        seats = [agent.id for agent in agents]
+        raise ConfigError(
+            f"no seat {judge!r} to judge which claims are the same{nearest(judge, seats)}; there are "
+            f"{', '.join(sorted(seats))}"
+        )
     text = question or read_beneath(find_prompts() / "protocols" / "review", "question.md")
-    task = read_diff(diff, question=text, root=root)
+    tree = None if root is None else Path(root)
+    task = read_diff(diff, question=text, root=tree)
     readers = [agent for agent in agents if isinstance(agent.model, str) and not agent.model.startswith("analyser:")]
     parts: tuple[tuple[str, ...], ...] = ()
     if readers:
         budget: Budget = options.get("budget") or Budget()
         task, parts = review_parts(task, budget.tokens, len(readers))
     reviewers = replace(crew, protocol="review")
-    return Debate(task=task, crew=reviewers, protocol="review", parts=parts, root=root, **options)
+    return Debate(task=task, crew=reviewers, protocol="review", parts=parts, root=tree, **options)
 
 
 def review_parts(task: Task, tokens: int, readers: int) -> tuple[Task, tuple[tuple[str, ...], ...]]:

@@ -75,6 +75,15 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("case", ["no such judge", "judge of words", "judge is code", "empty diff"])
+def test_what_a_review_cannot_use_leaves_no_ledger_behind(cli: Cli, case: str) -> None:
+    """Would catch a ledger that is made for a review that is refused."""
+    files()
+    before = {path.name for path in Path().iterdir()}
+    assert cli(*CASES[case][0], "--ledger", "y.db").code == 2
+    assert {path.name for path in Path().iterdir()} == before
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_usage(cli: Cli, case: str) -> None:
     """Would catch a traceback, a call made in vain, an exit code that says less, a message without the fix."""

@@ -122,7 +122,36 @@ async def test_a_resume_by_another_rule_is_refused_by_name(ledger: SqliteLedger)
         await landed(review(ledger, id="r2", merge="overlap"))
     await old_stream(ledger)
     with pytest.raises(ResumeRefused, match=r"merge\.rule: 'overlap' → 'same'"):
-        await landed(review(ledger))
+        await landed(review(ledger, merge="same"))
+
+
+async def test_a_review_of_a_time_without_rules_is_asked_for_again(ledger: SqliteLedger) -> None:
+    """Catches a default that refuses what was begun before it, and a prompt that counts where nobody reads it."""
+    await old_stream(ledger)
+    opened_with = json.loads(OLD.read_text("utf-8").splitlines()[0])["payload"]["config"]["prompts"]
+    assert not any(name.endswith("same.md") for name in opened_with)
+    again = await landed(review(ledger, rounds=3))
+    assert raised_by(again) == [["a"], ["b"], ["b", "c"]]
+    assert again == replay(ledger, "r1")
+    with pytest.raises(ResumeRefused, match=r"same\.md: added"):
+        await landed(review(ledger, rounds=3, same_judge="a"))
+
+
+async def test_a_review_that_was_begun_by_overlap_goes_on_by_it(ledger: SqliteLedger) -> None:
+    """Catches a rule that changes in the middle of a review because the caller does not name it."""
+    rows = [json.loads(line) for line in OLD.read_text("utf-8").splitlines()]
+    begun = [Event(row["kind"], row["payload"]) for row in rows if row["kind"] != "landed"][:-1]
+    await ledger.record("debate/r1", begun, after=0)
+    made = await landed(review(ledger, rounds=3))
+    assert raised_by(made) == [["a"], ["b"], ["b", "c"]]
+    assert replay(ledger, "r1") == made
+
+
+def test_a_tree_may_be_named_by_a_text(tmp_path: Path, ledger: SqliteLedger) -> None:
+    """Catches a root that only a Path can name."""
+    (tmp_path / "net.py").write_text("".join(f"{line}\n" for line in LINES))
+    for root in (str(tmp_path), tmp_path):
+        assert review_debate(source().diff, root=root, ledger=ledger).root == tmp_path
 
 
 async def test_the_rule_of_old_can_be_chosen(ledger: SqliteLedger) -> None:
@@ -135,7 +164,7 @@ async def test_the_rule_of_old_can_be_chosen(ledger: SqliteLedger) -> None:
 def test_a_rule_that_is_none_or_out_of_place_is_refused(ledger: SqliteLedger) -> None:
     """Catches an option that is ignored where it can have no effect."""
     for values, said in (
-        ({"merge": "guess"}, "merge.rule"),
+        ({"merge": "smae"}, r"unknown merge rule 'smae' \(did you mean same\?\); merge is one of overlap, same"),
         ({"same_judge": "z"}, "no seat 'z'"),
         ({"same_judge": "a", "merge": "overlap"}, "by the merge rule same"),
     ):
