@@ -124,6 +124,14 @@ def test_a_seat_that_repeats_itself_counts_once() -> None:
     assert alone.pull == compared.pull
 
 
+def test_what_several_seats_say_counts_as_often() -> None:
+    """Catches an average in which a seat of its own words outweighs three that say one thing in the same words."""
+    claims = tuple(tuple(raised(seat, 10, text) for seat in by) for by, text in (("abc", "x"), ("d", "y"), ("e", "z")))
+    pull = {(0, 1): 0.5, (0, 2): 0.3}  # 3 of 4 speak for e with .3: .225 on average
+    assert seats(Compared(claims, (0, 1, 2), pull, frozenset()).findings()) == {"abcde"}
+    assert seats(Compared((claims[0][:1], *claims[1:]), (0, 1, 2), pull, frozenset()).findings()) == {"ad", "e"}
+
+
 # --- the spokesman, the order, the lineage
 
 
